@@ -1,0 +1,60 @@
+// Files: mapped for reading, written whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/status.h"
+
+namespace moe {
+
+// A read-only file mapped into memory. Move-only; the mapping ends with the object. Reading is thread-safe.
+class MappedFile {
+ public:
+  // kNotFound when there is no such file, kIo otherwise (directories and unreadable files are named as such).
+  static Result<MappedFile> open(const std::string& path);
+  MappedFile(MappedFile&&) noexcept;
+  MappedFile& operator=(MappedFile&&) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  MappedFile() = default;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  std::string path_;
+};
+
+// Writes `path` so that a reader, a crash or Ctrl-C sees the old file or the whole new one: bytes go to a temporary name in the
+// same folder, commit() syncs and renames. Without commit() the destructor removes the temporary. Not thread-safe.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const std::string& path);
+  AtomicFile(AtomicFile&&) noexcept;
+  AtomicFile& operator=(AtomicFile&&) noexcept;
+  ~AtomicFile();
+
+  Status write(const void* data, size_t bytes);
+  Status write(std::span<const std::byte> b) { return write(b.data(), b.size()); }
+  // Overwrites bytes already written, e.g. a header whose numbers are known at the end.
+  Status write_at(size_t offset, const void* data, size_t bytes);
+  Status commit();
+  size_t position() const { return position_; }
+
+ private:
+  AtomicFile() = default;
+  void discard();
+  int fd_ = -1;
+  size_t position_ = 0;
+  std::string path_, temporary_;
+};
+
+// The whole file as a string; refuses files above max_bytes. "-" reads standard input.
+Result<std::string> read_text_file(const std::string& path, size_t max_bytes = size_t{1} << 30);
+Status write_text_file(const std::string& path, std::string_view text);
+
+}  // namespace moe
