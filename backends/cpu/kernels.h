@@ -1,0 +1,101 @@
+// The kernel table: everything of the CPU backend that is compiled once per instruction set. Each backends/cpu/isa/<isa>.cpp
+// fills one table and exports nothing else; dispatch.cpp picks one at run time. The drivers in backends/cpu/ops/ split the work of
+// an op over threads and call these on pieces, so a table entry never sees threads, graphs or routing.
+//
+// Bits: for one weight row and one activation row the result of a dot entry does not depend on how many rows or tokens are in the
+// call nor on their addresses. That makes logits independent of thread count, batch size and expert grouping.
+//
+// Vectors are unaligned; no entry reads or writes beyond the extents it is given.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace moe::cpu {
+
+// One row of int8 activations (dtype a8): n/32 blocks. The sums let formats with a minimum or an offset subtract it once a block.
+//
+//   [ scale f32 | sum of q[0..15] i16 | sum of q[16..31] i16 | q[0..31] i8 ]   x[i] ≈ scale · q[i], |q| ≤ 127
+struct BlockA8 {
+  float scale;
+  int16_t sum[2];
+  int8_t q[32];
+};
+static_assert(sizeof(BlockA8) == 40);
+
+// y[t][r] = Σ_i w[r][i] · x[t][i]   for r < n_rows, t < n_tokens
+struct DotArgs {
+  const void* w;        // first weight row
+  size_t w_stride;      // bytes between weight rows
+  int64_t n_in;         // a multiple of the format's block; for a8 activations a multiple of 32 too
+  int64_t n_rows;
+  const void* const* x; // (n_tokens) activation rows: float[n_in], or BlockA8[n_in / 32]
+  int64_t n_tokens;
+  float* const* y;      // (n_tokens) where the n_rows results of each token go
+};
+using DotFn = void (*)(const DotArgs&);
+
+// y[i] += Σ_r a[r] · w[r][i]   (transposed product: rows are decoded and accumulated in ascending r)
+struct AccumulateArgs {
+  const void* w;
+  size_t w_stride;
+  int64_t n_in;     // elements of a weight row and of y
+  int64_t n_rows;
+  const float* a;   // (n_rows)
+  float* y;         // (n_in)
+};
+using AccumulateFn = void (*)(const AccumulateArgs&);
+
+struct GluParams {
+  bool gelu;      // GELU (tanh form) instead of SiLU
+  float alpha;
+  float limit;    // > 0: clamped variant, see GluAttrs
+};
+
+struct KernelTable {
+  const char* isa;
+
+  // Per storage format of the weight, indexed by DType; null where there is none (i8, i32). dot_a8 may be null (f32, f16, bf16 in
+  // ISAs where rounding the activations gains nothing): the driver then uses dot_f32.
+  DotFn dot_f32[kNumDTypes];
+  DotFn dot_a8[kNumDTypes];
+  AccumulateFn accumulate[kNumDTypes];                                  // also the value side of attention over the cache
+  void (*decode[kNumDTypes])(const void* row, float* out, int64_t n);   // one row to floats: embedding lookups
+
+  void (*quantize_a8)(const float* x, void* blocks, int64_t n);  // n a multiple of 32; NaN becomes 0, ±inf saturates its block
+  void (*encode_f16)(const float* x, void* out, int64_t n);      // cache rows: any n
+  void (*encode_q8_0)(const float* x, void* out, int64_t n);     // n a multiple of 32
+
+  // Row operations on float32; out may equal x.
+  void (*rms_norm)(const float* x, const float* weight /* null or (n) */, float eps, float* out, int64_t n);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias /* null or (n) */, float eps, float* out, int64_t n);
+  void (*softmax)(const float* x, float* out, int64_t n);
+  float (*exp_minus_max)(float* x, float max, int64_t n);  // x[i] = exp(x[i] − max); returns Σ in a fixed order; −inf gives 0
+  float (*max)(const float* x, int64_t n);                 // n ≥ 1; NaN is ignored
+  void (*softcap)(float* x, float cap, int64_t n);         // x = cap · tanh(x / cap)
+  void (*silu)(const float* x, float* out, int64_t n);
+  void (*gelu)(const float* x, float* out, int64_t n);
+  void (*sigmoid)(const float* x, float* out, int64_t n);
+  void (*glu)(const float* gate, const float* up, float* out, int64_t n, GluParams p);
+  void (*add)(const float* a, const float* b, float* out, int64_t n);
+  void (*mul)(const float* a, const float* b, float* out, int64_t n);
+  void (*scale)(const float* x, float factor, float* out, int64_t n);
+  void (*axpy)(float a, const float* x, float* y, int64_t n);  // y += a·x, fused multiply-add where the ISA has it
+
+  // n_pairs rotations: (x0, x1) → (x0·cos − x1·sin, x0·sin + x1·cos)
+  void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* out, int64_t n_pairs);  // pairs (2i, 2i+1)
+  void (*rope_half_split)(const float* x, const float* cos, const float* sin, float* out, int64_t n_pairs);   // pairs (i, i + n_pairs)
+};
+
+// One a file in isa/; only those of the target architecture exist.
+extern const KernelTable kKernelsScalar;
+extern const KernelTable kKernelsAvx2;
+extern const KernelTable kKernelsAvx512;
+extern const KernelTable kKernelsAvx512Bf16;  // avx512 with BF16 dot products
+extern const KernelTable kKernelsNeon;
+extern const KernelTable kKernelsNeonDot;
+extern const KernelTable kKernelsNeonI8mm;
+
+}  // namespace moe::cpu
