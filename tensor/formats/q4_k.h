@@ -49,6 +49,9 @@ MOE_FORMAT_FN void decode_q4_k(const BlockQ4_K* b, float* out, int64_t n_blocks)
   }
 }
 
+// The inverse of q4_k_scale and q4_k_min. scale, min: (8), 0..63; bytes: (12)
+void pack_q4_k_scales(const int* scale, const int* min, uint8_t* bytes);
+
 void encode_q4_k(const float* x, const float* importance, BlockQ4_K* b, int64_t n_blocks);
 
 }  // namespace moe

@@ -1,0 +1,135 @@
+// The searches behind the encoders: which scale (and offset) loses least when a group of elements is rounded to few levels.
+//
+// A group is x ≈ scale · level + offset with weights w. For fixed levels the best scale and offset are a least-squares
+// solution, and for a fixed scale and offset the best levels are the nearest ones. Alternating the two ends in a local
+// optimum, so each search tries many starting scales, keeps the best and alternates from there (the idea of make_qx_quants
+// and make_qkx2_quants in ggml, which stop after the first least-squares step).
+//
+// Everything works on vectors of four floats, written with the compiler's vector extension: sums have one fixed order on
+// every machine, and no instruction beyond the baseline is needed.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "tensor/formats/format.h"
+
+namespace moe::encode {
+
+using Vec4 = float __attribute__((vector_size(16)));
+
+static inline Vec4 splat(float f) { return Vec4{f, f, f, f}; }
+static inline Vec4 clamp(Vec4 v, float lo, float hi) {
+  const Vec4 low = splat(lo), high = splat(hi);
+  v = v < low ? low : v;
+  return v > high ? high : v;
+}
+static inline float sum(Vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+
+// To the nearest integer, halves to even; |v| < 2^22: adding 1.5 · 2^23 leaves no bits for a fraction.
+static inline Vec4 round_nearest(Vec4 v) { return (v + splat(0x1.8p23f)) - splat(0x1.8p23f); }
+
+// Elements made safe: x finite and within ±limit, weights in (0, 1].
+struct Samples {
+  Vec4 x[64];
+  Vec4 w[64];
+};
+
+// n, a multiple of 4 up to 256, elements of x and importance (null: all equal) into s.
+void load_samples(const float* x, const float* importance, int n, float limit, Samples* s);
+
+// A part of Samples: `quads` vectors of four elements.
+struct Group {
+  const Vec4* x;
+  const Vec4* w;
+  int quads;
+};
+static inline Group group_of(const Samples& s, int first_element, int n) {
+  return {s.x + first_element / 4, s.w + first_element / 4, n / 4};
+}
+
+// The element of largest magnitude, with its sign.
+float peak_of(const Group& g);
+
+// f16 bits of a scale, saturating at ±65504.
+uint16_t to_f16(float f);
+
+// Levels lo, lo + 1, ..., hi.
+struct UniformLevels {
+  float lo, hi;
+  Vec4 nearest(Vec4 v) const { return round_nearest(clamp(v, lo, hi)); }
+};
+
+// Any ascending table of up to 16 levels: starts at the lowest and climbs one step for every midpoint passed.
+struct TableLevels {
+  explicit TableLevels(std::initializer_list<float> levels);
+  Vec4 nearest(Vec4 v) const {
+    Vec4 level = splat(lowest);
+    for (int k = 0; k < steps; ++k) level += v > splat(midpoint[k]) ? splat(step[k]) : splat(0);
+    return level;
+  }
+  int steps;
+  float lowest;
+  float midpoint[15];
+  float step[15];
+};
+
+// x ≈ scale · level: the best scale for the levels nearest to x · inverse. gain is what these levels explain of
+// sum(w · x²), that is, the weighted squared error is sum(w · x²) - gain.
+struct ScaleFit {
+  float scale = 0;
+  float gain = 0;
+};
+
+template <class Levels>
+ScaleFit try_inverse(const Group& g, const Levels& levels, float inverse) {
+  Vec4 xl = splat(0), ll = splat(0);
+  for (int i = 0; i < g.quads; ++i) {
+    const Vec4 level = levels.nearest(g.x[i] * splat(inverse));
+    const Vec4 weighted = g.w[i] * level;
+    xl += weighted * g.x[i];
+    ll += weighted * level;
+  }
+  const float sum_xl = sum(xl), sum_ll = sum(ll);
+  if (!(sum_ll > 0)) return {};
+  return {sum_xl / sum_ll, sum_xl / sum_ll * sum_xl};
+}
+
+// The best scale of a group. targets: the levels, not always whole, to which the peak is tried to go; none is 0.
+template <class Levels>
+ScaleFit fit_scale(const Group& g, const Levels& levels, std::initializer_list<float> targets) {
+  const float peak = peak_of(g);
+  ScaleFit best;
+  if (!(peak > 1e-15f || peak < -1e-15f)) return best;  // far below what an f16 scale can express; squares would underflow
+  for (const float target : targets) {
+    const ScaleFit fit = try_inverse(g, levels, target / peak);
+    if (fit.gain > best.gain) best = fit;
+  }
+  for (int round = 0; round < 4 && best.scale != 0; ++round) {
+    const ScaleFit fit = try_inverse(g, levels, 1 / best.scale);
+    if (!(fit.gain > best.gain)) break;
+    best = fit;
+  }
+  return best;
+}
+
+// x ≈ scale · q + offset, q in 0..hi, scale ≥ 0.
+struct AffineFit {
+  float scale = 0;
+  float offset = 0;
+  float error = 0;  // weighted squared error with unrounded scale and offset
+};
+
+// nonpositive: the format stores the offset as a minimum to subtract, so it must be ≤ 0.
+AffineFit fit_affine(const Group& g, float hi, bool nonpositive);
+
+// Weighted squared error when every element takes its best q in lo..hi of x ≈ scale · q + offset.
+float rounding_error(const Group& g, float scale, float offset, float lo, float hi);
+
+// The offset that suits the q in lo..hi that (scale, offset) lead to.
+float refit_offset(const Group& g, float scale, float offset, float hi);
+
+// Those q, as integers minus lo: 0..hi - lo. codes: (4 · quads)
+void round_codes(const Group& g, float scale, float offset, float lo, float hi, uint8_t* codes);
+
+}  // namespace moe::encode
