@@ -173,9 +173,12 @@ $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call link,$^) -fsanitize=fuzzer -o $@
 
-# TESTS_ARGS goes to doctest: make test TESTS_ARGS='-tc=*rope*'. SCRIPTS are the tests that are not C++.
-SCRIPTS ?= $(filter-out tests/lint/clang_tidy.sh,$(sort $(wildcard tests/lint/*.sh tests/embed/*.sh)))
+# TESTS_ARGS goes to doctest: make test TESTS_ARGS='-tc=*rope*'. The scripts are the tests that are not C++; clang-tidy takes
+# too long for every day, LINT=no leaves the rest of the lint out as well.
+LINTERS := $(sort $(wildcard tests/lint/*.sh))
+SCRIPTS := $(if $(filter no,$(LINT)),,$(filter-out tests/lint/clang_tidy.sh,$(LINTERS))) $(sort $(wildcard tests/embed/*.sh))
 SCRIPT_ENV = BUILD='$(OUT)' CXX='$(CXX)' NM='$(NM)' MAKE='$(MAKE)'
+
 test: all $(TESTS)
 	@$(SCRIPT_ENV) RUN='$(RUN)' tests/run_tests.sh $(SCRIPTS) -- $(TESTS) $(TESTS_ARGS)
 
@@ -183,15 +186,18 @@ unit-test: $(TESTS)
 	@$(SCRIPT_ENV) RUN='$(RUN)' tests/run_tests.sh -- $(TESTS) $(TESTS_ARGS)
 
 lint: lib
-	@$(SCRIPT_ENV) tests/run_tests.sh $(sort $(wildcard tests/lint/*.sh))
+	@$(SCRIPT_ENV) tests/run_tests.sh $(LINTERS)
 
-bench: all
-	@BUILD='$(OUT)' tools/bench.sh
+BENCH_ARGS ?= -p 512 -n 128
+$(OUT)/bench.gguf: $(BIN)/moe-inspect
+	$(BIN)/moe-inspect synth $@
+bench: all $(OUT)/bench.gguf
+	$(BIN)/moe-bench $(OUT)/bench.gguf $(BENCH_ARGS)
 
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
 	@$(MAKE) config=fuzz fuzzers
-	@BUILD='$(BUILD)/fuzz' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/fuzz/run_fuzzers.sh
+	@BUILD='$(BUILD)/fuzz' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run_fuzzers.sh
 
 # The compiler may be missing when this Makefile is read, hence the second make.
 demo:
