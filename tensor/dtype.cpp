@@ -23,6 +23,8 @@ namespace {
 constexpr DTypeTraits kTraits[] = {
 #define MOE_DTYPE(Enum, name, gguf_id, block_elements, block_bytes) \
   {DType::k##Enum, #name, gguf_id, block_elements, block_bytes, true, decode_any_##name, encode_any_##name},
+#define MOE_ACT(Enum, name, block_elements, block_bytes) \
+  {DType::k##Enum, #name, kNoGgufId, block_elements, block_bytes, false, nullptr, nullptr},
 #define MOE_PLAIN(Enum, name, gguf_id, bytes) {DType::k##Enum, #name, gguf_id, 1, bytes, false, nullptr, nullptr},
 #include "tensor/dtypes.def"
 };
@@ -50,7 +52,7 @@ std::span<const DTypeTraits> all_dtypes() { return kTraits; }
 
 Result<DType> dtype_from_gguf(uint32_t gguf_id) {
   for (const DTypeTraits& t : kTraits) {
-    if (t.gguf_id == gguf_id) return t.dtype;
+    if (t.gguf_id == gguf_id && gguf_id != kNoGgufId) return t.dtype;
   }
   return Status::Unsupported("GGUF tensor type " + std::to_string(gguf_id) + " is not one this build can read");
 }
@@ -58,6 +60,7 @@ Result<DType> dtype_from_gguf(uint32_t gguf_id) {
 Result<DType> parse_dtype(std::string_view name) {
   std::string valid;
   for (const DTypeTraits& t : kTraits) {
+    if (t.gguf_id == kNoGgufId) continue;
     if (equal_ignoring_case(name, t.name)) return t.dtype;
     valid += (valid.empty() ? "" : ", ") + std::string(t.name);
   }

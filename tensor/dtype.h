@@ -13,20 +13,24 @@ namespace moe {
 
 enum class DType : uint8_t {
 #define MOE_DTYPE(Enum, name, gguf_id, block_elements, block_bytes) k##Enum,
+#define MOE_ACT(Enum, name, block_elements, block_bytes) k##Enum,
 #define MOE_PLAIN(Enum, name, gguf_id, bytes) k##Enum,
 #include "tensor/dtypes.def"
 };
 
 inline constexpr int kNumDTypes = 0
 #define MOE_DTYPE(Enum, name, gguf_id, block_elements, block_bytes) +1
+#define MOE_ACT(Enum, name, block_elements, block_bytes) +1
 #define MOE_PLAIN(Enum, name, gguf_id, bytes) +1
 #include "tensor/dtypes.def"
     ;
 
+inline constexpr uint32_t kNoGgufId = ~uint32_t{0};  // of formats that no file holds
+
 struct DTypeTraits {
   DType dtype;
   const char* name;       // "q4_k"
-  uint32_t gguf_id;       // ggml_type number in GGUF files
+  uint32_t gguf_id;       // ggml_type number in GGUF files, or kNoGgufId
   int block_elements;     // elements that share one block; 1 for plain floats
   size_t block_bytes;
   bool is_weight;         // has a codec: may hold weights
