@@ -11,7 +11,9 @@ namespace moe {
 
 inline constexpr size_t kAlignment = 64;  // a cache line, and the widest vector register
 
-inline constexpr size_t align_up(size_t n, size_t alignment = kAlignment) { return (n + alignment - 1) / alignment * alignment; }
+inline constexpr size_t align_up(size_t n, size_t alignment = kAlignment) {
+  return (n + alignment - 1) / alignment * alignment;
+}
 
 struct AlignedDelete {
   void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{kAlignment}); }
@@ -35,8 +37,8 @@ class Arena {
   // n uninitialised elements, aligned to kAlignment. Running out is our own bug: the plan sized the arena.
   template <class T>
   T* take(size_t n) {
+    MOE_CHECK(n <= (capacity_ - used_) / sizeof(T));  // both are multiples of kAlignment: rounding up below stays inside
     const size_t bytes = align_up(n * sizeof(T));
-    MOE_CHECK(used_ + bytes <= capacity_);
     std::byte* p = bytes_.get() + used_;
     used_ += bytes;
     return reinterpret_cast<T*>(p);

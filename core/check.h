@@ -15,7 +15,7 @@ class BugError : public std::logic_error {
 
 }  // namespace moe
 
-#define MOE_CHECK(cond)                                              \
-  do {                                                               \
-    if (!(cond)) ::moe::check_failed(#cond, __FILE__, __LINE__);     \
+#define MOE_CHECK(cond)                                          \
+  do {                                                           \
+    if (!(cond)) ::moe::check_failed(#cond, __FILE__, __LINE__); \
   } while (0)

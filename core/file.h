@@ -5,12 +5,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "core/status.h"
 
 namespace moe {
 
-// A read-only file mapped into memory. Move-only; the mapping ends with the object. Reading is thread-safe.
+// A read-only file mapped into memory. Move-only; the mapping ends with the object. Reading is thread-safe. A file that
+// somebody cuts short while it is mapped kills the reader (SIGBUS), as with every mmap; AtomicFile never does that to a reader.
 class MappedFile {
  public:
   // kNotFound when there is no such file, kIo otherwise (directories and unreadable files are named as such).
@@ -30,7 +32,9 @@ class MappedFile {
 };
 
 // Writes `path` so that a reader, a crash or Ctrl-C sees the old file or the whole new one: bytes go to a temporary name in the
-// same folder, commit() syncs and renames. Without commit() the destructor removes the temporary. Not thread-safe.
+// same folder, commit() syncs and renames. Without commit() the destructor removes the temporary. After the first failed write
+// everything fails with the same error. A symbolic link keeps pointing at the file; devices and pipes (/dev/stdout) are written
+// directly. Not thread-safe.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);
@@ -48,12 +52,14 @@ class AtomicFile {
  private:
   AtomicFile() = default;
   void discard();
+  Status fail(const char* what, int error);
   int fd_ = -1;
   size_t position_ = 0;
-  std::string path_, temporary_;
+  std::string path_, temporary_;  // temporary_ is empty when writing straight to a device or pipe, and after commit()
+  Status failure_;
 };
 
-// The whole file as a string; refuses files above max_bytes. "-" reads standard input.
+// The whole file as a string; kOutOfRange for more than max_bytes. "-" reads standard input.
 Result<std::string> read_text_file(const std::string& path, size_t max_bytes = size_t{1} << 30);
 Status write_text_file(const std::string& path, std::string_view text);
 

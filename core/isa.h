@@ -22,8 +22,8 @@ struct CpuFeatures {
 
 CpuFeatures detect_cpu();
 
-const char* isa_name(Isa isa);                  // "scalar", "avx2", "avx512", "neon", "neon_dot", "neon_i8mm"
-Result<Isa> parse_isa(std::string_view name);   // lists the valid names on error
+const char* isa_name(Isa isa);                 // "scalar", "avx2", "avx512", "neon", "neon_dot", "neon_i8mm"
+Result<Isa> parse_isa(std::string_view name);  // lists the valid names on error
 bool cpu_supports(const CpuFeatures& cpu, Isa isa);
 std::vector<Isa> supported_isas(const CpuFeatures& cpu);  // best last; always holds kScalar
 

@@ -5,8 +5,8 @@
 namespace moe::mathx {
 
 double exp(double x);
-double log(double x);       // x > 0
-double sin_2pi(double x);   // sin(2πx), x in [0, 1)
+double log(double x);      // −infinity at 0, NaN below
+double sin_2pi(double x);  // sin(2πx), exact at multiples of a quarter; most accurate for x in [0, 1)
 double cos_2pi(double x);
 
 }  // namespace moe::mathx

@@ -19,14 +19,20 @@ class Rng {
 
   uint32_t next_u32();
   uint64_t next_u64();
-  float uniform();                          // [0, 1), 24 bits
-  double uniform_double();                  // [0, 1), 53 bits
-  float normal();                           // mean 0, deviation 1 (Box-Muller over mathx.h)
-  uint64_t below(uint64_t n);               // [0, n), unbiased; n ≥ 1
+  float uniform();             // [0, 1), 24 bits
+  double uniform_double();     // [0, 1), 53 bits
+  float normal();              // mean 0, deviation 1 (Box-Muller over mathx.h)
+  uint64_t below(uint64_t n);  // [0, n), unbiased; n ≥ 1
   uint64_t position() const { return index_; }
+  void seek(uint64_t position) {  // the next draw is number `position` of the stream
+    index_ = position;
+    block_valid_ = false;
+  }
 
  private:
   uint64_t seed_, stream_, index_ = 0;  // index_ counts 32-bit draws
+  Philox4 block_{};                     // the block that index_ is inside of, once block_valid_
+  bool block_valid_ = false;
 };
 
 // A seed for a user who gave none, from the operating system; callers print it.

@@ -21,9 +21,9 @@ enum class StatusCode : int {
   kCorrupt = 4,          // the bytes are not what the format promises
   kUnsupported = 5,      // valid, but not something this build can run
   kOutOfMemory = 6,
-  kOutOfRange = 7,       // a limit was reached: context full, batch too long
-  kCancelled = 8,        // the caller's callback asked to stop
-  kInternal = 9,         // our own bug, caught at the library's edge
+  kOutOfRange = 7,  // a limit was reached: context full, batch too long
+  kCancelled = 8,   // the caller's callback asked to stop
+  kInternal = 9,    // our own bug, caught at the library's edge
 };
 
 class [[nodiscard]] Status {
@@ -91,14 +91,14 @@ class [[nodiscard]] Result {
 #define MOE_CONCAT(a, b) MOE_CONCAT_(a, b)
 
 // Leaves the function with the error, if there is one.
-#define MOE_TRY(expr)                                           \
-  do {                                                          \
+#define MOE_TRY(expr)                                                     \
+  do {                                                                    \
     if (::moe::Status moe_try_ = (expr); !moe_try_.ok()) return moe_try_; \
   } while (0)
 
 // MOE_ASSIGN(auto file, MappedFile::open(path));
 #define MOE_ASSIGN(lhs, expr) MOE_ASSIGN_(MOE_CONCAT(moe_result_, __LINE__), lhs, expr)
-#define MOE_ASSIGN_(tmp, lhs, expr)      \
-  auto tmp = (expr);                     \
-  if (!tmp.ok()) return tmp.status();    \
+#define MOE_ASSIGN_(tmp, lhs, expr)   \
+  auto tmp = (expr);                  \
+  if (!tmp.ok()) return tmp.status(); \
   lhs = std::move(tmp).value()

@@ -1,9 +1,9 @@
 // A pool whose workers run the same function together, with a barrier between phases.
 //
 // Goals: no allocation and no lock per run; a barrier of about a microsecond while everyone is running; no burnt CPU while idle
-// or when there are more threads than cores. Workers spin a bounded time (kSpin iterations with a pause instruction), then sleep
-// on a futex (std::atomic::wait). Rejected: OpenMP (a dependency, and its barrier cannot sleep), work stealing (order of work
-// would depend on timing; ours may, results never do).
+// or when there are more threads than processors. Whoever waits spins a bounded time (100 µs inside a run, 50 µs between runs,
+// next to nothing when there are more threads than processors), then sleeps on a futex (std::atomic::wait). Rejected: OpenMP (a
+// dependency, and its barrier cannot sleep), work stealing (order of work would depend on timing; ours may, results never do).
 #pragma once
 
 #include <atomic>
@@ -16,13 +16,15 @@
 
 namespace moe {
 
-// Physical cores this process may use: affinity mask, SMT siblings counted once, cgroup v1/v2 CPU quota rounded down. At least 1.
+// Physical cores this process may use: affinity mask, SMT siblings counted once, cgroup v1/v2 CPU quota rounded down. At
+// least 1.
 int default_thread_count();
 
-// One run at a time; run() may be called from any one thread at a time (the caller works as thread 0).
+// One run at a time, none inside another; run() may be called from any one thread at a time (the caller works as thread 0).
 class ThreadPool {
  public:
-  explicit ThreadPool(int n_threads);  // n_threads ≥ 1; starts n_threads − 1 workers
+  // n_threads ≥ 1; starts n_threads − 1 workers, throws std::system_error when the system refuses them.
+  explicit ThreadPool(int n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -39,7 +41,8 @@ class ThreadPool {
     run([](void* c, int thread) { (*static_cast<F*>(c))(thread); }, &f);
   }
 
-  // Only inside run(): waits until every thread has called it. Throws when another thread of this run has thrown.
+  // Only inside run(): waits until every thread has called it. When another thread of this run has thrown, it throws something
+  // that only run() catches: let it through.
   void barrier();
 
   // Barriers passed since construction (by all threads together counted once): a test and moe-bench read it.
@@ -48,6 +51,7 @@ class ThreadPool {
  private:
   struct State;
   void worker(int thread);
+  void stop();
   int n_threads_;
   std::atomic<uint64_t> barrier_count_{0};
   std::unique_ptr<State> state_;
