@@ -1,0 +1,113 @@
+// Dense products. Each part owns a run of output rows, so every weight byte is read by one thread, once per block of tokens.
+#include <algorithm>
+
+#include "backends/cpu/op_context.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int64_t kTokenBlock = 64;  // rows of x that stay in the second-level cache while a chunk of weights passes
+constexpr int64_t kRowChunk = 64;    // weight rows likewise
+constexpr int64_t kRowGrain = 16;    // rows of y in one cache line: threads never share one
+
+const std::byte* weight_row(const Tensor& w, int64_t row) {
+  return static_cast<const std::byte*>(w.data) + static_cast<size_t>(row) * w.row_bytes();
+}
+
+// dot(token0, n, row0, n_rows) for every block of this part's share of n_out rows.
+template <class F>
+void for_blocks(const OpContext& c, int64_t n_out, int64_t n_tokens, F&& block) {
+  const Range r = c.my_range(n_out, kRowGrain);
+  for (int64_t row = r.begin; row < r.end; row += kRowChunk)
+    for (int64_t t = 0; t < n_tokens; t += kTokenBlock)
+      block(t, std::min(kTokenBlock, n_tokens - t), row, std::min(kRowChunk, r.end - row));
+}
+
+struct TokenRows {
+  const void* x[kTokenBlock];
+  float* y[kTokenBlock];
+};
+
+// Points x at rows [t, t+n) of the activations.
+void point_x(TokenRows& rows, const Tensor& x, int64_t t, int64_t n) {
+  const size_t stride = x.row_bytes();
+  for (int64_t i = 0; i < n; ++i) rows.x[i] = static_cast<const std::byte*>(x.data) + static_cast<size_t>(t + i) * stride;
+}
+
+}  // namespace
+
+size_t scratch_linear(const Graph&, const Node&, int64_t) { return 2 * align_up(kTokenBlock * kRowChunk * sizeof(float)); }
+
+void run_linear(const OpContext& c) {
+  const Tensor x = c.in(0), w = c.in(1), bias = c.in(2), residual = c.in(3), y = c.out();
+  const int64_t n_out = w.shape[0], n_in = w.shape[1];
+  const float scale = c.attrs<ScaleAttrs>().scale;
+  const DotFn dot = dot_for(c.kernels, w.dtype, x.dtype);
+  TokenRows rows;
+  for_blocks(c, n_out, x.shape[0], [&](int64_t t, int64_t n, int64_t row, int64_t n_rows) {
+    point_x(rows, x, t, n);
+    for (int64_t i = 0; i < n; ++i) rows.y[i] = y.f32() + (t + i) * n_out + row;
+    dot({weight_row(w, row), w.row_bytes(), n_in, n_rows, rows.x, n, rows.y});
+    for (int64_t i = 0; i < n; ++i) {
+      float* to = rows.y[i];
+      if (bias) c.kernels.add(to, bias.f32() + row, to, n_rows);
+      if (residual) {
+        const float* from = residual.f32() + (t + i) * n_out + row;
+        for (int64_t j = 0; j < n_rows; ++j) to[j] = from[j] + scale * to[j];
+      } else if (scale != 1) {
+        c.kernels.scale(to, scale, to, n_rows);
+      }
+    }
+  });
+}
+
+void run_linear_glu(const OpContext& c) {
+  const Tensor x = c.in(0), gate = c.in(1), up = c.in(2), gate_bias = c.in(3), up_bias = c.in(4), y = c.out();
+  const auto& a = c.attrs<GluAttrs>();
+  const GluParams p{a.unit == GateUnit::kGeGlu, a.alpha, a.limit};
+  const int64_t n_out = y.shape.last(), n_in = gate.shape[1];
+  const Tensor& up_rows = up ? up : gate;  // a merged tensor holds the up rows behind the gate rows
+  const int64_t up_base = up ? 0 : n_out;
+  const DotFn dot_gate = dot_for(c.kernels, gate.dtype, x.dtype), dot_up = dot_for(c.kernels, up_rows.dtype, x.dtype);
+  Arena::Frame frame(c.scratch);
+  float* g = c.scratch.take<float>(kTokenBlock * kRowChunk);
+  float* u = c.scratch.take<float>(kTokenBlock * kRowChunk);
+  TokenRows to_gate, to_up;
+  for_blocks(c, n_out, x.shape[0], [&](int64_t t, int64_t n, int64_t row, int64_t n_rows) {
+    point_x(to_gate, x, t, n);
+    for (int64_t i = 0; i < n; ++i) to_gate.y[i] = g + i * kRowChunk, to_up.y[i] = u + i * kRowChunk;
+    dot_gate({weight_row(gate, row), gate.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
+    dot_up({weight_row(up_rows, up_base + row), up_rows.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
+    for (int64_t i = 0; i < n; ++i) {
+      if (gate_bias) c.kernels.add(to_gate.y[i], gate_bias.f32() + row, to_gate.y[i], n_rows);
+      if (up_bias) c.kernels.add(to_up.y[i], up_bias.f32() + row, to_up.y[i], n_rows);
+      c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + (t + i) * n_out + row, n_rows, p);
+    }
+  });
+}
+
+// Parts own whole heads of one token each; heads are small (a few hundred rows).
+void run_head_linear(const OpContext& c) {
+  const Tensor x = c.in(0), w = c.in(1), y = c.out();
+  const auto& a = c.attrs<HeadLinearAttrs>();
+  const int64_t x_head = x.shape.last() / a.heads, y_head = y.shape.last() / a.heads, stored = w.shape.last();
+  const DotFn dot = c.kernels.dot_f32[static_cast<size_t>(w.dtype)];
+  const AccumulateFn accumulate = c.kernels.accumulate[static_cast<size_t>(w.dtype)];
+  const Range r = c.my_range(a.heads);
+  for (int64_t h = r.begin; h < r.end; ++h) {
+    const std::byte* rows = weight_row(w, h * a.block + a.row_begin);
+    for (int64_t t = 0; t < x.shape[0]; ++t) {
+      const float* from = x.f32() + t * x.shape.last() + h * x_head;
+      float* to = y.f32() + t * y.shape.last() + h * y_head;
+      if (a.transposed) {
+        std::fill(to, to + y_head, 0.0f);
+        accumulate({rows, w.row_bytes(), stored, a.rows, from, to});
+      } else {
+        const void* x_row = from;
+        dot({rows, w.row_bytes(), stored, a.rows, &x_row, 1, &to});
+      }
+    }
+  }
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,63 @@
+#include "backends/cpu/schedule.h"
+
+#include "backends/cpu/op_context.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr double kReplicatedFlops = 2e5;   // some ten microseconds: where sharing an op begins to pay for its barrier
+constexpr double kReplicatedBytes = 1e6;
+
+bool cheap(const Graph& g, const Node& n) {
+  if (!driver(n.op).replicable) return false;
+  const Cost c = cost(g, n, RunShape{});
+  return c.flops < kReplicatedFlops && c.bytes_read + c.bytes_written < kReplicatedBytes;
+}
+
+// Values that some part wrote and not every part may read yet.
+class Unsynced {
+ public:
+  explicit Unsynced(size_t n) : dirty_(n, false) {}
+  bool touches(const std::vector<ValueId>& ids) const {
+    for (const ValueId id : ids)
+      if (id != kNone && dirty_[static_cast<size_t>(id)]) return true;
+    return false;
+  }
+  void mark(const std::vector<ValueId>& ids) {
+    for (const ValueId id : ids) dirty_[static_cast<size_t>(id)] = true;
+  }
+  void clear() { dirty_.assign(dirty_.size(), false); }
+
+ private:
+  std::vector<bool> dirty_;
+};
+
+}  // namespace
+
+Schedule make_schedule(const Graph& g) {
+  Schedule s;
+  s.replicated.assign(g.values.size(), false);
+  Unsynced few(g.values.size()), many(g.values.size());
+  int phase = 0;
+  for (const Node& n : g.nodes) {
+    Schedule::Step f, m;
+    f.replicated = cheap(g, n);
+    f.barrier_before = few.touches(n.in);
+    // Memory is planned by the phases of `few`, so its barriers must stand in `many` too.
+    m.barrier_before = f.barrier_before || many.touches(n.in);
+    if (f.barrier_before) few.clear(), ++phase;
+    if (m.barrier_before) many.clear();
+    if (f.replicated) {
+      for (const ValueId id : n.out) s.replicated[static_cast<size_t>(id)] = true;
+    } else {
+      few.mark(n.out);
+    }
+    many.mark(n.out);
+    s.few.push_back(f);
+    s.many.push_back(m);
+    s.phase.push_back(phase);
+  }
+  return s;
+}
+
+}  // namespace moe::cpu
