@@ -52,6 +52,8 @@ ifneq ($(CROSS),)
   RUN ?= qemu-$(target) -L /usr/$(patsubst %-,%,$(CROSS)) -cpu max
 endif
 
+MAKEFLAGS += --no-print-directory
+
 # As many jobs as processors; a -j on the command line wins.
 ifeq ($(MAKELEVEL),0)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
