@@ -122,7 +122,7 @@ TESTS    := $(BIN)/moe-tests
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib tests test unit-test lint bench fuzz fuzzers demo install clean help print-sources FORCE
+.PHONY: all lib tests test unit-test lint bench fuzz fuzzers demo deps install clean help print-sources FORCE
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
@@ -202,6 +202,8 @@ fuzz:
 	@BUILD='$(BUILD)/fuzz' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run_fuzzers.sh
 
 # The compiler may be missing when this Makefile is read, hence the second make.
+deps:
+	.ci/deps build test lint
 demo:
 	@if [ '$(DEPS)' != no ]; then .ci/deps build; fi
 	@$(MAKE) all
@@ -232,6 +234,7 @@ make demo           install what is missing, build, make a small model, run it
 make test           build and run every test         TESTS_ARGS='-tc=*rope*' selects
 make unit-test      only build/bin/moe-tests
 make lint           layers, symbols, format, clang-tidy on changed files
+make deps           install through apt what building, testing and linting need
 make bench          speed of a synthetic model on this machine
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package
