@@ -1,0 +1,26 @@
+#include "backends/cpu/dispatch.h"
+
+#include <string>
+
+namespace moe::cpu {
+
+std::span<const BuiltKernels> built_kernels() {
+  static constexpr BuiltKernels kBuilt[] = {
+    {Isa::kScalar, &kKernelsScalar},
+  };
+  return kBuilt;
+}
+
+Result<const KernelTable*> kernels_for(Isa isa, const CpuFeatures& cpu) {
+  const std::string name = isa_name(isa);
+  if (!cpu_supports(cpu, isa)) {
+    return Status::Unsupported("instruction set '" + name + "': this processor" +
+                               (cpu.brand.empty() ? std::string() : " (" + cpu.brand + ")") + " lacks it");
+  }
+  for (const BuiltKernels& built : built_kernels()) {
+    if (built.isa == isa) return built.table;
+  }
+  return Status::Unsupported("instruction set '" + name + "': its kernels are not in this build");
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,138 @@
+// Dot products of quantised weights with int8 activations, exact in the integers.
+//
+// kPanelRows rows are taken together, one a lane: their bytes are interleaved by dwords, so one broadcast dword of activations
+// meets four elements of every row and no horizontal sum is ever needed (the layout of ik_llama.cpp's _R8 types, made on the
+// fly so that files stay mapped as they are). A panel covers a chunk of 256 elements and serves up to kTokenGroup tokens.
+//
+//   panel.q, one group of 32:   [ row 0: 0..3 | row 1: 0..3 | ... ]  [ row 0: 4..7 | ... ]  ... 8 such registers
+//
+// One output is one lane of one accumulator: groups are added in ascending order whatever the size of the call, which is what
+// makes its bits independent of rows and tokens. Lanes beyond the last row repeat it and are not stored.
+//   acc += x.scale · (Σ scale · (integer dot) + bias · (sum of activations))
+#pragma once
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kTokenGroup = 64;
+constexpr int kGroupBytes = 32 * kPanelRows;
+
+struct alignas(64) Panel {
+  uint8_t q[kChunk * kPanelRows];
+  float scale[16 * kPanelRows];  // (groups, rows)
+  float bias[16 * kPanelRows];
+};
+
+// (rows, 16) floats with a row's first n valid → (n, rows); n is 8 or 16
+inline void interleave_floats(const float (*rows)[16], int n, float* out) {
+  for (int half = 0; half < n; half += 8) {
+    Bytes32 part[kPanelRows];
+    for (int r = 0; r < kPanelRows; ++r) part[r] = load32(rows[r] + half);
+    interleave_rows(part, out + half * kPanelRows);
+  }
+}
+
+template <class F>
+inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel& panel) {
+  alignas(64) uint8_t packed[kPacked<F> ? F::kRaws * kGroupBytes : 64];
+  uint8_t* raw = kPacked<F> ? packed : panel.q;
+  for (int i = 0; i < F::kRaws; ++i) {
+    Bytes32 part[kPanelRows];
+    for (int r = 0; r < kPanelRows; ++r) part[r] = F::raw(rows[r], i, n_blocks);
+    interleave_rows(part, raw + i * kGroupBytes);
+  }
+  if constexpr (kPacked<F>) F::template unpack<PanelBytes, kPanelVecs>(raw, panel.q);
+
+  alignas(64) float scale[kPanelRows][16], bias[kPanelRows][16];
+  for (int r = 0; r < kPanelRows; ++r) F::scales(rows[r], n_blocks, scale[r], bias[r]);
+  constexpr int kScales = kChunk / F::kGroup;
+  interleave_floats(scale, kScales, panel.scale);
+  if constexpr (F::kBias) interleave_floats(bias, kScales, panel.bias);
+}
+
+// part[t] (+)= scale · dot + bias · sum over dwords kFirst .. kFirst + kCount of a group of 32
+template <class F, int kFirst, int kCount, int kTokens>
+inline void add_group(const uint8_t* q, const float* scale, const float* bias, const BlockA8* const* x, F32* part) {
+  I32 dots[kTokens];
+  dot_dwords<F, kFirst, kCount, kTokens>(q, x, dots);
+  const F32 s = load(scale);
+  MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
+    part[t] = kFirst == 0 ? mul(to_f32(dots[t]), s) : fma(to_f32(dots[t]), s, part[t]);
+    if constexpr (F::kBias) part[t] = fma(activation_sum<kFirst, kCount>(*x[t]), load(bias), part[t]);
+  }
+}
+
+// acc: (kTokens, kPanelRows); x: (kTokens) where each activation row's chunk begins
+template <class F, int kTokens>
+inline void a8_tile(const Panel& panel, int n_groups, const BlockA8* const* x, float* acc) {
+  F32 sums[kTokens];
+  MOE_UNROLL for (int t = 0; t < kTokens; ++t) sums[t] = load(acc + t * kPanelRows);
+  for (int g = 0; g < n_groups; ++g) {
+    const BlockA8* block[kTokens];
+    MOE_UNROLL for (int t = 0; t < kTokens; ++t) block[t] = x[t] + g;
+    const uint8_t* q = panel.q + g * kGroupBytes;
+    const float* scale = panel.scale + g * (32 / F::kGroup) * kPanelRows;
+    const float* bias = panel.bias + g * (32 / F::kGroup) * kPanelRows;
+    F32 part[kTokens];
+    if constexpr (F::kGroup == 32) {
+      add_group<F, 0, 8, kTokens>(q, scale, bias, block, part);
+    } else {
+      add_group<F, 0, 4, kTokens>(q, scale, bias, block, part);
+      add_group<F, 4, 4, kTokens>(q, scale + kPanelRows, bias + kPanelRows, block, part);
+    }
+    MOE_UNROLL for (int t = 0; t < kTokens; ++t) sums[t] = fma(part[t], splat(block[t]->scale), sums[t]);
+  }
+  MOE_UNROLL for (int t = 0; t < kTokens; ++t) store(acc + t * kPanelRows, sums[t]);
+}
+
+template <class F>
+inline void a8_tiles(const Panel& panel, int n_groups, const BlockA8* const* x, int n_tokens, float* acc) {
+  int t = 0;
+  for (; t + kTileTokens <= n_tokens; t += kTileTokens) a8_tile<F, kTileTokens>(panel, n_groups, x + t, acc + t * kPanelRows);
+  if constexpr (kTileTokens > 4) {
+    if (t + 4 <= n_tokens) a8_tile<F, 4>(panel, n_groups, x + t, acc + t * kPanelRows), t += 4;
+  }
+  if (t + 2 <= n_tokens) a8_tile<F, 2>(panel, n_groups, x + t, acc + t * kPanelRows), t += 2;
+  if (t < n_tokens) a8_tile<F, 1>(panel, n_groups, x + t, acc + t * kPanelRows);
+}
+
+// Rows r .. r + n of the call against tokens t .. t + m; n ≤ kPanelRows, m ≤ kTokenGroup.
+template <class F>
+inline void a8_panel(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
+  alignas(64) float acc[kTokenGroup * kPanelRows];
+  for (int i = 0; i < m * kPanelRows; ++i) acc[i] = 0.0f;
+  Panel panel;
+  for (int64_t chunk = 0; chunk < chunks_of(args.n_in); ++chunk) {
+    const int n_blocks = blocks_of_chunk<F>(args.n_in, chunk);
+    const typename F::Block* rows[kPanelRows];
+    for (int i = 0; i < kPanelRows; ++i) {
+      const int64_t row = r + (i < n ? i : n - 1);
+      rows[i] = block_at<F>(static_cast<const uint8_t*>(args.w) + static_cast<size_t>(row) * args.w_stride, chunk);
+    }
+    const BlockA8* x[kTokenGroup];
+    for (int i = 0; i < m; ++i) x[i] = static_cast<const BlockA8*>(args.x[t + i]) + chunk * (kChunk / 32);
+    make_panel<F>(rows, n_blocks, panel);
+    a8_tiles<F>(panel, n_blocks * F::kBlock / 32, x, m, acc);
+  }
+  for (int i = 0; i < m; ++i) {
+    if (n == kPanelRows) {
+      store(args.y[t + i] + r, load(acc + i * kPanelRows));
+    } else {
+      store_n(args.y[t + i] + r, load(acc + i * kPanelRows), n);
+    }
+  }
+}
+
+template <class F>
+void dot_a8(const DotArgs& args) {
+  for (int64_t r = 0; r < args.n_rows; r += kPanelRows) {
+    const int n = static_cast<int>(args.n_rows - r < kPanelRows ? args.n_rows - r : kPanelRows);
+    for (int64_t t = 0; t < args.n_tokens; t += kTokenGroup) {
+      const int m = static_cast<int>(args.n_tokens - t < kTokenGroup ? args.n_tokens - t : kTokenGroup);
+      a8_panel<F>(args, r, n, t, m);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moe::cpu

@@ -1,0 +1,40 @@
+// Integer dot products of the reference: a panel is one row, so interleaving it changes nothing. See dot/a8.inl.
+#pragma once
+
+#include "backends/cpu/vec/scalar.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kPanelRows = 1;
+constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
+constexpr int kTileTokens = 4;
+constexpr int kDenseTokens = 4;
+using PanelBytes = U8x16;
+
+struct I32 {
+  int32_t v;
+};
+inline F32 to_f32(I32 a) { return {static_cast<float>(a.v)}; }
+
+inline void interleave_rows(const Bytes32* rows, void* out) { store32(out, rows[0]); }
+
+template <class Format, int kFirst, int kCount, int kTokens>
+inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+  for (int t = 0; t < kTokens; ++t) {
+    int32_t total = 0;
+    for (int i = 4 * kFirst; i < 4 * (kFirst + kCount); ++i) {
+      const int w = Format::kSigned ? static_cast<int8_t>(panel[i]) : panel[i] - Format::kOffset;
+      total += w * x[t]->q[i];
+    }
+    out[t].v = total;
+  }
+}
+
+template <int kFirst, int kCount>
+inline F32 activation_sum(const BlockA8& x) {
+  return {static_cast<float>((kFirst == 0 ? x.sum[0] : 0) + (kFirst + kCount == 8 ? x.sum[1] : 0))};
+}
+
+}  // namespace
+}  // namespace moe::cpu

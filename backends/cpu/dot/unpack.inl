@@ -1,0 +1,306 @@
+// What the kernels know of each block format, written once for all instruction sets. A row is taken in chunks of 256 elements:
+// one K-quant block, or up to 8 blocks of 32.
+//
+//   kRaws          32-byte pieces of packed bits in a chunk; raw(b, i, n_blocks) fetches piece i of one row
+//   unpack         turns pieces into one byte an element by steps that treat all bytes alike. So it does not care whether the
+//                  bytes lie row after row or interleaved from many rows: `V` registers hold one piece (or 32 elements) of all.
+//   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
+//   kMax           the largest byte; kSigned bytes are int8 and have no offset
+//
+// Pieces of blocks that a short last chunk lacks are zero.
+#pragma once
+
+#include "tensor/formats/formats.h"
+
+#define MOE_UNROLL _Pragma("GCC unroll 8")
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kChunk = 256;
+
+template <class Block>
+inline Bytes32 nibble_pair(const Block* b, int i, int n_blocks) {
+  return load16x2(b[2 * i].qs, b[2 * i + 1 < n_blocks ? 2 * i + 1 : 2 * i].qs);
+}
+
+// Two blocks of 16 bytes: the low nibbles are elements 0..15, the high ones 16..31.
+template <class B, int V, class Fn>
+inline void unpack_nibble_pairs(const uint8_t* raw, uint8_t* out, Fn finish) {
+  constexpr int kBytes = sizeof(B);
+  for (int half = 0; half < kChunk / 32; ++half) {
+    MOE_UNROLL for (int v = 0; v < V / 2; ++v) {
+      const B x = load_bytes(raw + (half * (V / 2) + v) * kBytes, B{});
+      store_bytes(out + (half * V + v) * kBytes, finish(bits(x, 0, 4)));
+      store_bytes(out + (half * V + V / 2 + v) * kBytes, finish(bits(x, 4, 4)));
+    }
+  }
+}
+
+template <class Block>
+inline void half_scales(const Block* b, int n_blocks, float* scale) {
+  for (int i = 0; i < 8; ++i) scale[i] = i < n_blocks ? half_to_float(b[i].d) : 0.0f;
+}
+template <class Block>
+inline void half_offsets(const Block* b, int n_blocks, float* bias) {
+  for (int i = 0; i < 8; ++i) bias[i] = i < n_blocks ? half_to_float(b[i].m) : 0.0f;
+}
+
+struct LegacyFormat {
+  static constexpr int kBlock = 32, kGroup = 32, kRaws = 4, kOffset = 0, kMax = 15;
+  static constexpr bool kSigned = false, kBias = false;
+};
+
+struct Q8_0 : LegacyFormat {
+  using Block = BlockQ8_0;
+  static constexpr int kRaws = 8, kMax = 128;
+  static constexpr bool kSigned = true;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) { return load32(b[i < n_blocks ? i : 0].qs); }
+  static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+};
+
+struct Q4_0 : LegacyFormat {
+  using Block = BlockQ4_0;
+  static constexpr int kOffset = 8;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
+  }
+  static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+};
+
+struct Q4_1 : LegacyFormat {
+  using Block = BlockQ4_1;
+  static constexpr bool kBias = true;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
+  }
+  static void scales(const Block* b, int n, float* scale, float* bias) {
+    half_scales(b, n, scale);
+    half_offsets(b, n, bias);
+  }
+};
+
+struct Q5_0 : LegacyFormat {
+  using Block = BlockQ5_0;
+  static constexpr int kRaws = 8, kOffset = 16, kMax = 31;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) {
+    const Block& block = b[i < n_blocks ? i : 0];
+    return five_bits(block.qs, q5_high_bits(block.qh));
+  }
+  static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+};
+
+struct Q5_1 : LegacyFormat {
+  using Block = BlockQ5_1;
+  static constexpr int kRaws = 8, kMax = 31;
+  static constexpr bool kBias = true;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) {
+    const Block& block = b[i < n_blocks ? i : 0];
+    return five_bits(block.qs, q5_high_bits(block.qh));
+  }
+  static void scales(const Block* b, int n, float* scale, float* bias) {
+    half_scales(b, n, scale);
+    half_offsets(b, n, bias);
+  }
+};
+
+struct IQ4_NL : LegacyFormat {
+  using Block = BlockIQ4_NL;
+  static constexpr int kMax = 127;
+  static constexpr bool kSigned = true;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    int8_t levels[16];
+    for (int q = 0; q < 16; ++q) levels[q] = iq4_nl_level(q);
+    unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
+  }
+  static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+};
+
+struct MXFP4 : LegacyFormat {
+  using Block = BlockMXFP4;
+  static constexpr int kOffset = 12, kMax = 24;
+  static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    int8_t levels[16];
+    for (int q = 0; q < 16; ++q) levels[q] = static_cast<int8_t>(mxfp4_level(q) + kOffset);
+    unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
+  }
+  static void scales(const Block* b, int n, float* scale, float*) {
+    for (int i = 0; i < 8; ++i) scale[i] = i < n ? mxfp4_scale(b[i].e) : 0.0f;
+  }
+};
+
+struct KFormat {
+  static constexpr int kBlock = 256, kGroup = 16, kOffset = 0;
+  static constexpr bool kSigned = false, kBias = false;
+};
+
+struct Q2_K : KFormat {
+  using Block = BlockQ2_K;
+  static constexpr int kRaws = 2, kMax = 3;
+  static constexpr bool kBias = true;
+  static Bytes32 raw(const Block* b, int i, int) { return load32(b->qs + 32 * i); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    for (int h = 0; h < 2; ++h) {
+      for (int v = 0; v < V; ++v) {
+        const B x = load_bytes(raw + (h * V + v) * sizeof(B), B{});
+        MOE_UNROLL for (int s = 0; s < 4; ++s) store_bytes(out + ((4 * h + s) * V + v) * sizeof(B), bits(x, 2 * s, 2));
+      }
+    }
+  }
+  static void scales(const Block* b, int, float* scale, float* bias) {
+    const float d = half_to_float(b->d);
+    const float dmin = half_to_float(b->dmin);
+    for (int g = 0; g < 16; ++g) {
+      scale[g] = d * static_cast<float>(b->scales[g] & 15);
+      bias[g] = -(dmin * static_cast<float>(b->scales[g] >> 4));
+    }
+  }
+};
+
+struct Q3_K : KFormat {
+  using Block = BlockQ3_K;
+  static constexpr int kRaws = 3, kOffset = 4, kMax = 7;
+  static Bytes32 raw(const Block* b, int i, int) { return load32(i == 0 ? b->hmask : b->qs + 32 * (i - 1)); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    for (int v = 0; v < V; ++v) {
+      const B mask = load_bytes(raw + v * sizeof(B), B{});
+      MOE_UNROLL for (int g = 0; g < 8; ++g) {
+        const B low = load_bytes(raw + ((1 + g / 4) * V + v) * sizeof(B), B{});
+        store_bytes(out + (g * V + v) * sizeof(B), join(bits(low, g % 4 * 2, 2), bits(mask, g, 1), 2));
+      }
+    }
+  }
+  static void scales(const Block* b, int, float* scale, float*) {
+    const float d = half_to_float(b->d);
+    for (int g = 0; g < 16; ++g) scale[g] = d * static_cast<float>(q3_k_scale(b->scales, g));
+  }
+};
+
+// The 8 scales and 8 mins of Q4_K and Q5_K, four at a time: bytes of a word never carry into each other here.
+template <class Block>
+inline void scales_and_mins(const Block* b, float* scale, float* bias) {
+  uint32_t word[3];
+  std::memcpy(word, b->scales, 12);
+  const uint32_t unpacked[4] = {
+      word[0] & 0x3f3f3f3fu,
+      (word[2] & 0x0f0f0f0fu) | (word[0] >> 6 & 0x03030303u) << 4,
+      word[1] & 0x3f3f3f3fu,
+      (word[2] >> 4 & 0x0f0f0f0fu) | (word[1] >> 6 & 0x03030303u) << 4,
+  };
+  uint8_t numbers[16];
+  std::memcpy(numbers, unpacked, 16);
+  const float d = half_to_float(b->d);
+  const float minus_dmin = -half_to_float(b->dmin);
+  for (int g = 0; g < 8; ++g) scale[g] = d * static_cast<float>(numbers[g]);
+  for (int g = 0; g < 8; ++g) bias[g] = minus_dmin * static_cast<float>(numbers[8 + g]);
+}
+
+struct Q4_K : KFormat {
+  using Block = BlockQ4_K;
+  static constexpr int kGroup = 32, kRaws = 4, kMax = 15;
+  static constexpr bool kBias = true;
+  static Bytes32 raw(const Block* b, int i, int) { return load32(b->qs + 32 * i); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    for (int p = 0; p < 4; ++p) {
+      MOE_UNROLL for (int v = 0; v < V; ++v) {
+        const B x = load_bytes(raw + (p * V + v) * sizeof(B), B{});
+        store_bytes(out + (2 * p * V + v) * sizeof(B), bits(x, 0, 4));
+        store_bytes(out + ((2 * p + 1) * V + v) * sizeof(B), bits(x, 4, 4));
+      }
+    }
+  }
+  static void scales(const Block* b, int, float* scale, float* bias) { scales_and_mins(b, scale, bias); }
+};
+
+struct Q5_K : KFormat {
+  using Block = BlockQ5_K;
+  static constexpr int kGroup = 32, kRaws = 5, kMax = 31;
+  static constexpr bool kBias = true;
+  static Bytes32 raw(const Block* b, int i, int) { return load32(i == 0 ? b->qh : b->qs + 32 * (i - 1)); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    for (int v = 0; v < V; ++v) {
+      const B fifth = load_bytes(raw + v * sizeof(B), B{});
+      MOE_UNROLL for (int g = 0; g < 8; ++g) {
+        const B low = load_bytes(raw + ((1 + g / 2) * V + v) * sizeof(B), B{});
+        store_bytes(out + (g * V + v) * sizeof(B), join(bits(low, g % 2 * 4, 4), bits(fifth, g, 1), 4));
+      }
+    }
+  }
+  static void scales(const Block* b, int, float* scale, float* bias) { scales_and_mins(b, scale, bias); }
+};
+
+struct Q6_K : KFormat {
+  using Block = BlockQ6_K;
+  static constexpr int kRaws = 6, kOffset = 32, kMax = 63;
+  static Bytes32 raw(const Block* b, int i, int) { return load32(i < 4 ? b->ql + 32 * i : b->qh + 32 * (i - 4)); }
+  template <class B, int V>
+  static void unpack(const uint8_t* raw, uint8_t* out) {
+    for (int h = 0; h < 2; ++h) {
+      for (int v = 0; v < V; ++v) {
+        const B high = load_bytes(raw + ((4 + h) * V + v) * sizeof(B), B{});
+        MOE_UNROLL for (int s = 0; s < 4; ++s) {
+          const B low = load_bytes(raw + ((2 * h + s % 2) * V + v) * sizeof(B), B{});
+          store_bytes(out + ((4 * h + s) * V + v) * sizeof(B), join(bits(low, s / 2 * 4, 4), bits(high, 2 * s, 2), 4));
+        }
+      }
+    }
+  }
+  static void scales(const Block* b, int, float* scale, float*) {
+    const float d = half_to_float(b->d);
+    for (int g = 0; g < 16; ++g) scale[g] = d * static_cast<float>(b->scales[g]);
+  }
+};
+
+// Formats whose pieces are final bytes already have no unpack.
+template <class F>
+constexpr bool kPacked = F::kRaws < 8;
+
+// One row's chunk as floats, exactly as decode_<name> gives them. out: (n_blocks · F::kBlock)
+template <class F>
+inline void decode_chunk(const typename F::Block* b, int n_blocks, float* out) {
+  alignas(64) uint8_t raw[32 * F::kRaws];
+  alignas(64) uint8_t unpacked[kChunk];
+  alignas(64) float scale[16], bias[16];
+  for (int i = 0; i < F::kRaws; ++i) store32(raw + 32 * i, F::raw(b, i, n_blocks));
+  const uint8_t* q = raw;
+  if constexpr (kPacked<F>) {
+    F::template unpack<U8x16, 2>(raw, unpacked);
+    q = unpacked;
+  }
+  F::scales(b, n_blocks, scale, bias);
+  for (int i = 0; i < n_blocks * F::kBlock; i += kLanes) {
+    F32 x = F::kSigned ? load_s8(reinterpret_cast<const int8_t*>(q) + i) : load_u8(q + i);
+    if constexpr (F::kOffset != 0) x = sub(x, splat(F::kOffset));
+    x = mul(splat(scale[i / F::kGroup]), x);
+    if constexpr (F::kBias) x = add(x, splat(bias[i / F::kGroup]));
+    store(out + i, x);
+  }
+}
+
+template <class F>
+inline int blocks_of_chunk(int64_t n_in, int64_t chunk) {
+  const int64_t left = (n_in - chunk * kChunk) / F::kBlock;
+  return static_cast<int>(left < kChunk / F::kBlock ? left : kChunk / F::kBlock);
+}
+
+template <class F>
+inline const typename F::Block* block_at(const void* row, int64_t chunk) {
+  return static_cast<const typename F::Block*>(row) + chunk * (kChunk / F::kBlock);
+}
+
+inline int64_t chunks_of(int64_t n_in) { return (n_in + kChunk - 1) / kChunk; }
+
+}  // namespace
+}  // namespace moe::cpu

@@ -1,0 +1,11 @@
+// The reference: plain C++ for any processor.
+#include "backends/cpu/vec/scalar.h"
+#include "backends/cpu/dot/panel_scalar.h"
+#include "backends/cpu/isa/table.inl"
+#include "backends/cpu/kernels.h"
+
+namespace moe::cpu {
+
+constinit const KernelTable kKernelsScalar = make_table("scalar");
+
+}  // namespace moe::cpu
