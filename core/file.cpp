@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -98,6 +100,20 @@ std::string follow_links(const std::string& path) {
   return target;
 }
 
+// "/dev/stdout" and the like name a descriptor that is open already. Opening the file behind it again would start at its first
+// byte, and a rename would cut it off from whoever holds it; a duplicate shares the position.
+std::optional<int> descriptor_named(std::string_view path) {
+  if (path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
+  constexpr std::string_view kFolder = "/dev/fd/";
+  if (!path.starts_with(kFolder)) return std::nullopt;
+  path.remove_prefix(kFolder.size());
+  int n = 0;
+  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), n);
+  if (error != std::errc() || end != path.data() + path.size()) return std::nullopt;
+  return n;
+}
+
 // Makes the rename itself survive a crash. Some file systems cannot sync a folder; the file is whole there all the same.
 void sync_folder(const std::string& folder) {
   const Descriptor fd(retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
@@ -165,20 +181,25 @@ MappedFile::~MappedFile() {
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
   MOE_TRY(check_name(path));
   AtomicFile file;
-  file.path_ = follow_links(path);
-  struct stat info {};
-  const bool exists = ::stat(file.path_.c_str(), &info) == 0;
-  if (exists && S_ISDIR(info.st_mode)) return Status::Io(path + ": wanted a file, found a directory");
-  if (exists && !S_ISREG(info.st_mode)) {  // /dev/null, /dev/stdout, a pipe: nothing to replace, and it must not be replaced
-    MOE_ASSIGN(file.fd_, open_path(file.path_, O_WRONLY));
+  file.path_ = path;
+  if (const auto descriptor = descriptor_named(path)) {
+    file.fd_ = ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+    if (file.fd_ < 0) return system_error(path, "cannot open", errno);
     return file;
   }
-  const std::string temporary = temporary_name(file.path_);
+  file.target_ = follow_links(path);
+  struct stat info {};
+  const bool exists = ::stat(file.target_.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) return Status::Io(path + ": wanted a file, found a directory");
+  if (exists && !S_ISREG(info.st_mode)) {  // /dev/null, a pipe: nothing to replace, and it must not be replaced
+    MOE_ASSIGN(file.fd_, open_path(path, O_WRONLY));
+    return file;
+  }
+  const std::string temporary = temporary_name(file.target_);
   file.fd_ = retry([&] { return ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
   if (file.fd_ < 0) return system_error(path, "cannot create", errno);
   file.temporary_ = temporary;
-  // Keeps the permissions of the file that goes; not ours to change when that fails.
-  if (exists && ::fchmod(file.fd_, info.st_mode & 0777) != 0) return file;
+  if (exists) (void)::fchmod(file.fd_, info.st_mode & 0777);  // keeps the old file's permissions where the system lets us
   return file;
 }
 
@@ -186,6 +207,7 @@ AtomicFile::AtomicFile(AtomicFile&& o) noexcept
     : fd_(std::exchange(o.fd_, -1)),
       position_(std::exchange(o.position_, 0)),
       path_(std::move(o.path_)),
+      target_(std::move(o.target_)),
       temporary_(std::exchange(o.temporary_, {})),
       failure_(std::exchange(o.failure_, {})) {}
 
@@ -195,6 +217,7 @@ AtomicFile& AtomicFile::operator=(AtomicFile&& o) noexcept {
   fd_ = std::exchange(o.fd_, -1);
   position_ = std::exchange(o.position_, 0);
   path_ = std::move(o.path_);
+  target_ = std::move(o.target_);
   temporary_ = std::exchange(o.temporary_, {});
   failure_ = std::exchange(o.failure_, {});
   return *this;
@@ -225,6 +248,7 @@ Status AtomicFile::write(const void* data, size_t bytes) {
 Status AtomicFile::write_at(size_t offset, const void* data, size_t bytes) {
   MOE_CHECK(fd_ >= 0 && offset <= position_ && bytes <= position_ - offset);
   MOE_TRY(failure_);
+  if (temporary_.empty()) return fail("cannot write at a position", ESPIPE);
   const int error = write_all(data, bytes, [&](const std::byte* p, size_t n, size_t done) {
     return ::pwrite(fd_, p, n, static_cast<off_t>(offset + done));
   });
@@ -238,9 +262,9 @@ Status AtomicFile::commit() {
   if (replaces && retry([&] { return ::fsync(fd_); }) != 0) return fail("cannot sync", errno);
   if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) return fail("cannot close", errno);
   if (!replaces) return {};
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return fail("cannot rename to it", errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) return fail("cannot rename to it", errno);
   temporary_.clear();
-  sync_folder(folder_of(path_));
+  sync_folder(folder_of(target_));
   return {};
 }
 

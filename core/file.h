@@ -33,8 +33,8 @@ class MappedFile {
 
 // Writes `path` so that a reader, a crash or Ctrl-C sees the old file or the whole new one: bytes go to a temporary name in the
 // same folder, commit() syncs and renames. Without commit() the destructor removes the temporary. After the first failed write
-// everything fails with the same error. A symbolic link keeps pointing at the file; devices and pipes (/dev/stdout) are written
-// directly. Not thread-safe.
+// everything fails with the same error. A symbolic link keeps pointing at the file; devices, pipes and /dev/stdout are
+// written directly. Not thread-safe.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);
@@ -55,7 +55,8 @@ class AtomicFile {
   Status fail(const char* what, int error);
   int fd_ = -1;
   size_t position_ = 0;
-  std::string path_, temporary_;  // temporary_ is empty when writing straight to a device or pipe, and after commit()
+  // target_ is path_ behind its links; temporary_ is empty when writing straight to a device or pipe, and after commit().
+  std::string path_, target_, temporary_;
   Status failure_;
 };
 

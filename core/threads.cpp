@@ -158,6 +158,7 @@ void ThreadPool::worker(int thread) {
 
 void ThreadPool::run(Function fn, void* context) {
   State& s = *state_;
+  MOE_CHECK(fn);
   const BusyMark busy(s.busy);
   if (workers_.empty()) return fn(context, 0);
   const uint32_t previous = s.generation.load(std::memory_order_relaxed);

@@ -5,9 +5,7 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <memory>
 #include <new>
-#include <vector>
 
 namespace {
 
@@ -38,15 +36,17 @@ uint64_t moe::test::allocation_count() { return count.load(std::memory_order_rel
 [[gnu::noinline]] void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 TEST_CASE("the allocation counter sees plain, array and aligned allocations") {
-  struct alignas(128) Wide {
-    char bytes[128];
-  };
+  // Called by name: new-expressions and containers may be optimised away in pairs.
+  constexpr std::align_val_t kWide{128};
   const uint64_t before = moe::test::allocation_count();
-  std::vector<int> array(100);
-  auto one = std::make_unique<std::vector<int>>();
-  auto wide = std::make_unique<Wide[]>(2);
+  void* plain = ::operator new(100);
+  void* array = ::operator new[](100);
+  void* aligned = ::operator new[](100, kWide);
   CHECK(moe::test::allocation_count() == before + 3);
-  CHECK(reinterpret_cast<uintptr_t>(wide.get()) % 128 == 0);
+  CHECK(reinterpret_cast<uintptr_t>(aligned) % 128 == 0);
+  ::operator delete(plain);
+  ::operator delete[](array);
+  ::operator delete[](aligned, kWide);
 }
 
 #endif

@@ -188,6 +188,26 @@ TEST_CASE("devices are written to, not replaced") {
   CHECK(fs::is_character_file("/dev/null"));
 }
 
+TEST_CASE("a path that names an open descriptor goes on where that descriptor stands") {
+  const TempFolder folder;
+  const std::string path = folder / "log";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT, 0600);
+  REQUIRE(fd >= 0);
+  REQUIRE(::write(fd, "before ", 7) == 7);
+  CHECK(write_text_file("/dev/fd/" + std::to_string(fd), "inside").ok());
+  REQUIRE(::write(fd, " after", 6) == 6);
+  ::close(fd);
+  CHECK(*read_text_file(path) == "before inside after");
+  CHECK(says(write_text_file("/dev/fd/" + std::to_string(fd), "x"), "Bad file descriptor"));
+}
+
+TEST_CASE("what is written directly has no way back") {
+  auto file = AtomicFile::create("/dev/null");
+  REQUIRE(file.ok());
+  REQUIRE(file->write("head", 4).ok());
+  CHECK(file->write_at(0, "HEAD", 4).message() == "/dev/null: cannot write at a position: Illegal seek");
+}
+
 TEST_CASE("where nothing can be created the error names the file that was wanted") {
   const TempFolder folder;
   const Status missing = write_text_file(folder / "no/such/file", "text");
