@@ -62,9 +62,10 @@ struct RopeAttrs {
 struct GroupAttrs {  // slice and concat inside each of `groups` equal parts of a row (a head each, or 1)
   int64_t groups = 1;
   int64_t begin = 0, end = 0;  // slice: columns kept of each part
+  bool shared = false;         // concat: b is one part that every group gets, not one part a group
   template <class F>
   void fields(F&& f) const {
-    f("groups", groups), f("begin", begin), f("end", end);
+    f("groups", groups), f("begin", begin), f("end", end), f("shared", shared);
   }
 };
 
@@ -122,5 +123,11 @@ struct RouteAttrs {
 
 using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs, AttentionAttrs, GluAttrs,
                            RouteAttrs>;
+
+// Position of a struct among the alternatives.
+template <class T>
+size_t attrs_index() {
+  return Attrs(T{}).index();
+}
 
 }  // namespace moe

@@ -83,8 +83,9 @@ class Graph {
   ValueId find(std::string_view name) const;  // kNone when no value is called so; linear time
 
   ValueId add_value(Value v);
-  // Appends an op, makes its outputs by the op's shape rule, and returns the first one. A wrong shape here is our own bug
-  // (files are checked against the architecture before): MOE_CHECK with both shapes in the message.
+  // Appends an op, makes its outputs by the op's shape rule, and returns the first one; trailing optional inputs may be left
+  // out. A wrong shape here is our own bug (files are checked against the architecture before): BugError, as MOE_CHECK throws,
+  // with both shapes in the message.
   ValueId add_node(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}, int layer = -1);
 
   // Every promise of this header, for graphs after a rewrite: inputs defined before use, shapes as the rules say, one writer each.
@@ -97,22 +98,29 @@ struct OpDef {
   const char* name;
   std::vector<const char*> inputs;   // names; a trailing '?' marks an optional one
   std::vector<const char*> outputs;
-  // Fills `out` with dtype and shape of each output, or says what is wrong, with the shapes found.
+  size_t attrs = 0;                  // which alternative of Attrs its nodes carry: attrs_index<NormAttrs>()
+  // Fills `out` with dtype and shape of each output, or says what is wrong, with the shapes found. Called through
+  // infer_outputs(), which has checked the number and the ids of the inputs and the kind of attributes.
   Status (*infer)(const Graph&, const Node&, std::vector<Value>& out);
   Cost (*cost)(const Graph&, const Node&, const RunShape&);
   // Fused ops: appends simpler ops to g that compute the same from node.in, and returns the value that takes out[0]'s place.
   // Null for ops that are simple already.
-  ValueId (*fallback)(Graph& g, const Node& node);
+  ValueId (*fallback)(Graph& g, const Node& node) = nullptr;
 };
 const OpDef& op_def(Op op);
+
+// The outputs that a node must have (dtype, shape and, for ops with several, name), or why it may not be.
+Status infer_outputs(const Graph&, const Node&, std::vector<Value>& out);
 
 Cost cost(const Graph&, const Node&, const RunShape&);
 Cost cost(const Graph&, const RunShape&);  // of the whole run
 
-// One line a node: `%12 ffn_norm:f32(T, 2048) = rms_norm(%9, blk.0.ffn_norm.weight:f32(2048)) {eps=1e-05, group=2048}`.
+// A header with name, ops, weights and their bytes, then one line a node:
+//   %12 ffn_norm:f32(T, 2048) = rms_norm(%9, blk.0.ffn_norm.weight:f32(2048)) {eps=1e-05, group=2048}
+// Absent optional inputs are `-`, trailing ones nothing, outputs of the graph end in `!`. With a run shape each line starts with FLOPs and bytes.
 std::string dump(const Graph&, const RunShape* with_cost = nullptr);
 
-// Expands every fused node for which `keep` is false through its fallback, until none is left.
+// Expands every fused node for which `keep` is false (or null) through its fallback, until none is left. Ids of values stay.
 Graph expand_fused(const Graph&, bool (*keep)(const Graph&, const Node&, void*), void* context);
 
 }  // namespace moe

@@ -10,10 +10,13 @@
 namespace moe {
 
 struct MemoryPlan {
-  std::vector<size_t> offset;  // (n values) bytes into the arena; kNoOffset for weights, inputs and states
+  std::vector<size_t> offset;  // (n values) bytes into the arena; kNoOffset for weights, inputs, states and temps without a writer
   size_t arena_bytes = 0;
   static constexpr size_t kNoOffset = ~size_t{0};
 };
+
+// Offsets are multiples of this; so are gaps between values.
+inline constexpr size_t kPlanAlignment = 64;
 
 // phase: (n nodes), ascending. Rows of symbolic extents are counted as max_tokens and max_outputs.
 MemoryPlan plan_memory(const Graph&, std::span<const int> phase, int64_t max_tokens, int64_t max_outputs);

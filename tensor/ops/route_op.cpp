@@ -1,0 +1,60 @@
+// The router's decision: which experts a token uses, and with what weights.
+#include "tensor/ops/op_rules.h"
+
+namespace moe {
+namespace {
+
+// logits (T, E), selection_bias (E), and the runtime tables of the layer, which make its RoutingTopology:
+//   params f32 (8)       k_min, k_max, threshold, temperature, 0, 0, 0, 0
+//   allow i8 (C, E)      1: tokens of class c may use expert e
+//   token_class i32 (T)  in [0, C)
+//   bias f32 (E)         added to the selection score only
+//   redirect i32 (E)     the expert that takes a masked expert's place; −1: none
+// → ids i32 (T, K), weights f32 (T, K), K = k_capacity; a slot without work has id −1 and weight 0.
+//
+// For a token of class c:
+//   1. e is usable if allow[c][e], or redirect[e] is an expert that is allowed. Others do not exist, not even in a sum.
+//   2. Scores p of logits / temperature: softmax, sigmoid, or the logits themselves (kSoftmaxSelected).
+//   3. Selection values p + selection_bias + bias; with n_group > 1 only those of the topk_group best groups stay.
+//   4. The k_max largest, ties to the lower id, are slots 0, 1, …; slot i ≥ k_min stays while p_i > threshold · p_0.
+//   5. Weights are p of the slots that stay (softmax over them for kSoftmaxSelected), divided by their sum if `normalize`,
+//      else scaled so that the sum does not change by what the threshold dropped; then times `scale`.
+//   6. A masked expert's slot goes to its redirect; where that one has a slot already, the weights add up there.
+constexpr int64_t kParams = 8;
+
+Status infer_route(const Graph& g, const Node& n, std::vector<Value>& out) {
+  const auto& a = std::get<RouteAttrs>(n.attrs);
+  ShapeRule rule(g, n, out);
+  rule.require(a.k_capacity > 0 && a.k_capacity <= a.n_experts, "0 < k_capacity <= n_experts");
+  rule.require(a.n_group > 0 && a.n_experts % a.n_group == 0, "n_experts to be a multiple of n_group");
+  rule.require(a.topk_group > 0 && a.topk_group <= a.n_group, "0 < topk_group <= n_group");
+  rule.require(a.group_top == 1 || a.group_top == 2, "group_top to be 1 or 2");
+  rule.let('E', a.n_experts).let('K', a.k_capacity).let('P', kParams);
+  rule.in(0, Accept::kF32, "NE")
+      .in(1, Accept::kF32, "E")
+      .in(2, Accept::kF32, "P")
+      .in(3, Accept::kI8, "CE")
+      .in(4, Accept::kI32, "N");
+  rule.in(5, Accept::kF32, "E").in(6, Accept::kI32, "E");
+  return rule.out("NK", DType::kI32).out("NK").status();
+}
+
+Cost cost_route(const Graph& g, const Node& n, const RunShape& run) {
+  const CostView c{g, n, run};
+  const auto& a = std::get<RouteAttrs>(n.attrs);
+  return c.streaming(c.elements(0) * static_cast<double>(5 + a.k_capacity));  // gating, then one pass a slot
+}
+
+}  // namespace
+
+OpDef route_op() {
+  return {.op = Op::kRoute,
+          .name = "route",
+          .inputs = {"logits", "selection_bias?", "params", "allow", "token_class", "bias", "redirect"},
+          .outputs = {"ids", "weights"},
+          .attrs = attrs_index<RouteAttrs>(),
+          .infer = infer_route,
+          .cost = cost_route};
+}
+
+}  // namespace moe

@@ -1,0 +1,97 @@
+// Ops that only move data: embed, slice, concat, select_rows.
+#include "tensor/ops/op_rules.h"
+
+namespace moe {
+namespace {
+
+// y[t] = table[ids[t]], decoded. Ids are in [0, V): the caller checks its tokens.
+Status infer_embed(const Graph& g, const Node& n, std::vector<Value>& out) {
+  return ShapeRule(g, n, out).in(0, Accept::kWeight, "Vd").in(1, Accept::kI32, "N").out("Nd").status();
+}
+
+Cost cost_embed(const Graph& g, const Node& n, const RunShape& run) {  // rows that are looked up, not the table
+  const CostView c{g, n, run};
+  return {0, c.rows(c.in(1)) * static_cast<double>(dtype_bytes(c.in(0).dtype, c.shape(0).last())) + c.bytes(1), c.out_bytes()};
+}
+
+// Columns [begin, end) of each of `groups` equal parts of a row.
+Status infer_slice(const Graph& g, const Node& n, std::vector<Value>& out) {
+  const auto& a = std::get<GroupAttrs>(n.attrs);
+  ShapeRule rule(g, n, out);
+  rule.in(0, Accept::kF32, "*n");
+  rule.require(a.groups > 0 && 0 <= a.begin && a.begin < a.end, "groups > 0 and 0 <= begin < end");
+  rule.require(!rule.ok() || (rule['n'] % a.groups == 0 && a.end <= rule['n'] / a.groups),
+               "columns [" + std::to_string(a.begin) + ", " + std::to_string(a.end) + ") of " + std::to_string(a.groups) +
+                   " equal parts");
+  return rule.let('m', a.groups * (a.end - a.begin)).out("*m").status();
+}
+
+Cost cost_slice(const Graph& g, const Node& n, const RunShape& run) {
+  const CostView c{g, n, run};
+  return {0, c.out_bytes(), c.out_bytes()};
+}
+
+// Part j of the result is part j of a, then part j of b; with `shared`, b is one part and every group gets it.
+Status infer_concat(const Graph& g, const Node& n, std::vector<Value>& out) {
+  const auto& a = std::get<GroupAttrs>(n.attrs);
+  ShapeRule rule(g, n, out);
+  rule.in(0, Accept::kF32, "*n").in(1, Accept::kF32, "*m");
+  rule.require(a.groups > 0, "groups > 0");
+  rule.require(!rule.ok() || (rule['n'] % a.groups == 0 && (a.shared || rule['m'] % a.groups == 0)),
+               "rows of " + std::to_string(a.groups) + " equal parts");
+  return rule.let('o', rule['n'] + rule['m'] * (a.shared ? a.groups : 1)).out("*o").status();
+}
+
+Cost cost_copy(const Graph& g, const Node& n, const RunShape& run) { return CostView{g, n, run}.streaming(0); }
+
+// y[r] = x[rows[r]]
+Status infer_select_rows(const Graph& g, const Node& n, std::vector<Value>& out) {
+  return ShapeRule(g, n, out).in(0, Accept::kF32, "Nn").in(1, Accept::kI32, "M").out("Mn").status();
+}
+
+Cost cost_select_rows(const Graph& g, const Node& n, const RunShape& run) {
+  const CostView c{g, n, run};
+  return {0, c.out_bytes() + c.bytes(1), c.out_bytes()};
+}
+
+}  // namespace
+
+OpDef embed_op() {
+  return {.op = Op::kEmbed,
+          .name = "embed",
+          .inputs = {"table", "ids"},
+          .outputs = {"y"},
+          .infer = infer_embed,
+          .cost = cost_embed};
+}
+
+OpDef slice_op() {
+  return {.op = Op::kSlice,
+          .name = "slice",
+          .inputs = {"x"},
+          .outputs = {"y"},
+          .attrs = attrs_index<GroupAttrs>(),
+          .infer = infer_slice,
+          .cost = cost_slice};
+}
+
+OpDef concat_op() {
+  return {.op = Op::kConcat,
+          .name = "concat",
+          .inputs = {"a", "b"},
+          .outputs = {"y"},
+          .attrs = attrs_index<GroupAttrs>(),
+          .infer = infer_concat,
+          .cost = cost_copy};
+}
+
+OpDef select_rows_op() {
+  return {.op = Op::kSelectRows,
+          .name = "select_rows",
+          .inputs = {"x", "rows"},
+          .outputs = {"y"},
+          .infer = infer_select_rows,
+          .cost = cost_select_rows};
+}
+
+}  // namespace moe
