@@ -89,15 +89,6 @@ AffineFit try_affine(const Group& g, const Moments& m, float hi, bool nonpositiv
 
 }  // namespace
 
-TableLevels::TableLevels(std::initializer_list<float> levels)
-    : steps(static_cast<int>(levels.size()) - 1), lowest(*levels.begin()) {
-  const float* level = levels.begin();
-  for (int k = 0; k < steps; ++k) {
-    midpoint[k] = 0.5f * (level[k] + level[k + 1]);
-    step[k] = level[k + 1] - level[k];
-  }
-}
-
 void load_samples(const float* x, const float* importance, int n, float limit, Samples* s) {
   float largest = 0;
   for (int i = 0; importance != nullptr && i < n; ++i) {

@@ -60,18 +60,23 @@ struct UniformLevels {
   Vec4 nearest(Vec4 v) const { return round_nearest(clamp(v, lo, hi)); }
 };
 
-// Any ascending table of up to 16 levels: starts at the lowest and climbs one step for every midpoint passed.
+// An ascending table of N levels: starts at the lowest and climbs one step for every midpoint passed.
+template <int N>
 struct TableLevels {
-  explicit TableLevels(std::initializer_list<float> levels);
+  explicit TableLevels(const float (&levels)[N]) : lo(levels[0]), hi(levels[N - 1]) {
+    for (int k = 0; k < N - 1; ++k) {
+      midpoint[k] = splat(0.5f * (levels[k] + levels[k + 1]));
+      step[k] = splat(levels[k + 1] - levels[k]);
+    }
+  }
   Vec4 nearest(Vec4 v) const {
-    Vec4 level = splat(lowest);
-    for (int k = 0; k < steps; ++k) level += v > splat(midpoint[k]) ? splat(step[k]) : splat(0);
+    Vec4 level = splat(lo);
+    for (int k = 0; k < N - 1; ++k) level += v > midpoint[k] ? step[k] : splat(0);
     return level;
   }
-  int steps;
-  float lowest;
-  float midpoint[15];
-  float step[15];
+  float lo, hi;
+  Vec4 midpoint[N - 1];
+  Vec4 step[N - 1];
 };
 
 // x ≈ scale · level: the best scale for the levels nearest to x · inverse. gain is what these levels explain of
@@ -95,15 +100,17 @@ ScaleFit try_inverse(const Group& g, const Levels& levels, float inverse) {
   return {sum_xl / sum_ll, sum_xl / sum_ll * sum_xl};
 }
 
-// The best scale of a group. targets: the levels, not always whole, to which the peak is tried to go; none is 0.
+// The best scale of a group. The peak is tried at and around both ends of the levels: `steps` steps of `step` to each side.
 template <class Levels>
-ScaleFit fit_scale(const Group& g, const Levels& levels, std::initializer_list<float> targets) {
+ScaleFit fit_scale(const Group& g, const Levels& levels, float step, int steps) {
   const float peak = peak_of(g);
   ScaleFit best;
   if (!(peak > 1e-15f || peak < -1e-15f)) return best;  // far below what an f16 scale can express; squares would underflow
-  for (const float target : targets) {
-    const ScaleFit fit = try_inverse(g, levels, target / peak);
-    if (fit.gain > best.gain) best = fit;
+  for (const float end : {levels.lo, levels.hi}) {
+    for (int k = -steps; k <= steps; ++k) {
+      const ScaleFit fit = try_inverse(g, levels, (end + step * static_cast<float>(k)) / peak);
+      if (fit.gain > best.gain) best = fit;
+    }
   }
   for (int round = 0; round < 4 && best.scale != 0; ++round) {
     const ScaleFit fit = try_inverse(g, levels, 1 / best.scale);

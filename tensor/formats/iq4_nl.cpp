@@ -15,13 +15,15 @@ int nearest_code(float v) {
 }  // namespace
 
 void encode_iq4_nl(const float* x, const float* importance, BlockIQ4_NL* b, int64_t n_blocks) {
-  const encode::TableLevels levels{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  float table[16];
+  for (int q = 0; q < 16; ++q) table[q] = static_cast<float>(iq4_nl_level(q));
+  const encode::TableLevels<16> levels(table);
   encode::Samples s;
   uint8_t codes[32];
   for (int64_t i = 0; i < n_blocks; ++i) {
     encode::load_samples(x + 32 * i, importance ? importance + 32 * i : nullptr, 32, 65504.0f * 113, &s);
     const encode::Group g = encode::group_of(s, 0, 32);
-    const encode::ScaleFit fit = encode::fit_scale(g, levels, {-139, -133, -127, -121, -115, -109, 101, 107, 113, 119, 125});
+    const encode::ScaleFit fit = encode::fit_scale(g, levels, 6, 2);
     b[i].d = encode::to_f16(fit.scale);
     const float d = f16_to_f32(b[i].d);
     const float inverse = d != 0 ? 1 / d : 0;

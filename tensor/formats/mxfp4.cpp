@@ -10,6 +10,8 @@ namespace {
 constexpr float kLargest = 0x1.8p127f;
 constexpr int kLargestExponent = 252;
 
+using HalfUnits = encode::TableLevels<15>;
+
 float power_of_two(int exponent) { return float_from_bits(static_cast<uint32_t>(exponent + 127) << 23); }
 
 // floor(log2(f)) of a positive float, subnormals included.
@@ -27,7 +29,7 @@ int nearest_code(float v) {
 }
 
 // Weighted squared error of levels · unit.
-float error_with(const encode::Group& g, const encode::TableLevels& levels, float unit) {
+float error_with(const encode::Group& g, const HalfUnits& levels, float unit) {
   encode::Vec4 error = encode::splat(0);
   for (int i = 0; i < g.quads; ++i) {
     const encode::Vec4 rest = g.x[i] - levels.nearest(g.x[i] * encode::splat(1 / unit)) * encode::splat(unit);
@@ -39,7 +41,7 @@ float error_with(const encode::Group& g, const encode::TableLevels& levels, floa
 }  // namespace
 
 void encode_mxfp4(const float* x, const float* importance, BlockMXFP4* b, int64_t n_blocks) {
-  const encode::TableLevels levels{-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12};
+  const HalfUnits levels({-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12});
   encode::Samples s;
   uint8_t codes[32];
   for (int64_t i = 0; i < n_blocks; ++i) {

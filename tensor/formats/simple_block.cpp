@@ -8,9 +8,7 @@ void fit_scaled_block(const float* x, const float* importance, int lo, uint16_t*
   Samples s;
   load_samples(x, importance, 32, 65504 * high, &s);
   const Group g = group_of(s, 0, 32);
-  const ScaleFit fit =
-      fit_scale(g, UniformLevels{low, high},
-                {low - 0.9f, low - 0.6f, low - 0.3f, low, low + 0.3f, low + 0.6f, low + 0.9f, low + 1.2f, high, high + 0.4f});
+  const ScaleFit fit = fit_scale(g, UniformLevels{low, high}, 0.15f, 7);
   *d = to_f16(fit.scale);
   round_codes(g, f16_to_f32(*d), 0, low, high, codes);
 }

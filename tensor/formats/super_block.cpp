@@ -4,6 +4,7 @@
 namespace moe::encode {
 namespace {
 
+constexpr int kStarts = 2;  // the largest scale becomes the largest integer, or one less
 constexpr int kRounds = 3;
 
 int round_to_int(float f) { return static_cast<int>(f < 0 ? f - 0.5f : f + 0.5f); }
@@ -14,8 +15,6 @@ int nearest_int(float value, float unit, int lo, int hi) {
   if (!(ratio < static_cast<float>(hi))) return hi;
   return round_to_int(ratio);
 }
-
-// --- one scale a group ---
 
 struct ScaledTrial {
   uint16_t d;
@@ -35,6 +34,19 @@ int best_scale(const Group& g, const ScaledShape& shape, float d, float wanted, 
     if (e < *error) best = candidate, *error = e;
   }
   return best;
+}
+
+// wanted: the groups' real scales. (groups)
+ScaledTrial try_unit(const Samples& s, const ScaledShape& shape, const float* wanted, float d) {
+  const int n = 256 / shape.groups;
+  ScaledTrial trial{};
+  trial.d = to_f16(d);
+  for (int k = 0; k < shape.groups; ++k) {
+    float error;
+    trial.scale[k] = best_scale(group_of(s, k * n, n), shape, f16_to_f32(trial.d), wanted[k], &error);
+    trial.error += error;
+  }
+  return trial;
 }
 
 // Least squares for d when scales and codes stay: sum(w·x·t) / sum(w·t·t), t = scale · level.
@@ -58,8 +70,6 @@ float refit(const Samples& s, const ScaledShape& shape, const ScaledTrial& t) {
   }
   return tt > 0 ? static_cast<float>(xt / tt) : d;
 }
-
-// --- scale and min a group ---
 
 struct AffineTrial {
   uint16_t d, dmin;
@@ -91,6 +101,21 @@ void best_pair(const Group& g, const AffineShape& shape, float d, float dmin, co
 struct Pair {
   float d, dmin;
 };
+
+// wanted: the groups' real scales and offsets. (groups)
+AffineTrial try_units(const Samples& s, const AffineShape& shape, const AffineFit* wanted, Pair unit) {
+  const int n = 256 / shape.groups;
+  AffineTrial trial{};
+  trial.d = to_f16(unit.d);
+  trial.dmin = to_f16(unit.dmin);
+  for (int k = 0; k < shape.groups; ++k) {
+    float error;
+    best_pair(group_of(s, k * n, n), shape, f16_to_f32(trial.d), f16_to_f32(trial.dmin), wanted[k], &trial.scale[k],
+              &trial.min[k], &error);
+    trial.error += error;
+  }
+  return trial;
+}
 
 // Least squares for d and dmin when scales, mins and codes stay: x ≈ d · t - dmin · m with t = scale · code.
 Pair refit(const Samples& s, const AffineShape& shape, const AffineTrial& t) {
@@ -131,28 +156,20 @@ void fit_super_block(const Samples& s, const ScaledShape& shape, ScaledSuperBloc
   float wanted[16];
   float largest = 0;
   for (int k = 0; k < shape.groups; ++k) {
-    const UniformLevels levels{lo, hi};
-    wanted[k] = fit_scale(group_of(s, k * n, n), levels,
-                          {lo - 0.8f, lo - 0.6f, lo - 0.4f, lo - 0.2f, lo, lo + 0.2f, lo + 0.4f, lo + 0.6f, lo + 0.8f,
-                           hi - 0.4f, hi - 0.2f, hi, hi + 0.2f, hi + 0.4f, hi + 0.8f})
-                    .scale;
+    wanted[k] = fit_scale(group_of(s, k * n, n), UniformLevels{lo, hi}, 0.2f, 4).scale;
     if (wanted[k] * wanted[k] > largest * largest) largest = wanted[k];
   }
 
   ScaledTrial best{};
   best.error = -1;
-  float d = largest / static_cast<float>(shape.scale_lo);
-  for (int round = 0; round < kRounds; ++round) {
-    ScaledTrial trial{};
-    trial.d = to_f16(d);
-    for (int k = 0; k < shape.groups; ++k) {
-      float error;
-      trial.scale[k] = best_scale(group_of(s, k * n, n), shape, f16_to_f32(trial.d), wanted[k], &error);
-      trial.error += error;
+  for (int start = 0; start < kStarts; ++start) {
+    float d = largest / static_cast<float>(shape.scale_lo + start);
+    for (int round = 0; round < kRounds; ++round) {
+      const ScaledTrial trial = try_unit(s, shape, wanted, d);
+      d = refit(s, shape, trial);
+      if (best.error >= 0 && !(trial.error < best.error)) break;
+      best = trial;
     }
-    if (best.error >= 0 && !(trial.error < best.error)) break;
-    best = trial;
-    d = refit(s, shape, best);
   }
 
   out->d = best.d;
@@ -165,30 +182,26 @@ void fit_super_block(const Samples& s, const ScaledShape& shape, ScaledSuperBloc
 
 void fit_super_block(const Samples& s, const AffineShape& shape, AffineSuperBlock* out) {
   const int n = 256 / shape.groups;
-  const auto hi = static_cast<float>(shape.hi), scale_hi = static_cast<float>(shape.scale_hi);
+  const auto hi = static_cast<float>(shape.hi);
   AffineFit wanted[16];
-  Pair unit{0, 0};
+  Pair largest{0, 0};
   for (int k = 0; k < shape.groups; ++k) {
     wanted[k] = fit_affine(group_of(s, k * n, n), hi, true);
-    if (wanted[k].scale > unit.d * scale_hi) unit.d = wanted[k].scale / scale_hi;
-    if (-wanted[k].offset > unit.dmin * scale_hi) unit.dmin = -wanted[k].offset / scale_hi;
+    if (wanted[k].scale > largest.d) largest.d = wanted[k].scale;
+    if (-wanted[k].offset > largest.dmin) largest.dmin = -wanted[k].offset;
   }
 
   AffineTrial best{};
   best.error = -1;
-  for (int round = 0; round < kRounds; ++round) {
-    AffineTrial trial{};
-    trial.d = to_f16(unit.d);
-    trial.dmin = to_f16(unit.dmin);
-    for (int k = 0; k < shape.groups; ++k) {
-      float error;
-      best_pair(group_of(s, k * n, n), shape, f16_to_f32(trial.d), f16_to_f32(trial.dmin), wanted[k], &trial.scale[k],
-                &trial.min[k], &error);
-      trial.error += error;
+  for (int start = 0; start < kStarts; ++start) {
+    const auto top = static_cast<float>(shape.scale_hi - start);
+    Pair unit{largest.d / top, largest.dmin / top};
+    for (int round = 0; round < kRounds; ++round) {
+      const AffineTrial trial = try_units(s, shape, wanted, unit);
+      unit = refit(s, shape, trial);
+      if (best.error >= 0 && !(trial.error < best.error)) break;
+      best = trial;
     }
-    if (best.error >= 0 && !(trial.error < best.error)) break;
-    best = trial;
-    unit = refit(s, shape, best);
   }
 
   out->d = best.d;
