@@ -23,9 +23,9 @@ for object in "$objects"/*.o; do
   if [ -n "$weak" ]; then
     printf '%s\n' "$weak" | head -n 20
     echo "FAIL isa_symbols_$isa $object has $(printf '%s\n' "$weak" | wc -l) weak symbols; make them static or put them in an anonymous namespace"
-  elif [ "$exported" != "moe::$table" ]; then
+  elif [ "$exported" != "moe::cpu::$table" ]; then
     printf '%s\n' "$exported" | head -n 20
-    echo "FAIL isa_symbols_$isa $object exports the above, wanted moe::$table alone"
+    echo "FAIL isa_symbols_$isa $object exports the above, wanted moe::cpu::$table alone"
   else
     echo "ok isa_symbols_$isa"
   fi
