@@ -89,6 +89,24 @@ AffineFit try_affine(const Group& g, const Moments& m, float hi, bool nonpositiv
 
 }  // namespace
 
+TableLevels::TableLevels(int8_t (*level_of_code)(int)) : lo(127), hi(-128) {
+  for (int q = 0; q < 16; ++q) {
+    const float level = level_of_code(q);
+    lo = level < lo ? level : lo;
+    hi = level > hi ? level : hi;
+  }
+  for (int i = 0; i < 512; ++i) {
+    const float here = lo + 0.5f * static_cast<float>(i) + 0.25f;
+    code_[i] = 0;
+    for (int q = 1; q < 16; ++q) {
+      const float distance = here - static_cast<float>(level_of_code(q)),
+                  best = here - static_cast<float>(level_of_code(code_[i]));
+      if (distance * distance < best * best) code_[i] = static_cast<uint8_t>(q);
+    }
+    level_[i] = level_of_code(code_[i]);
+  }
+}
+
 void load_samples(const float* x, const float* importance, int n, float limit, Samples* s) {
   float largest = 0;
   for (int i = 0; importance != nullptr && i < n; ++i) {

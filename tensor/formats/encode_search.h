@@ -60,23 +60,32 @@ struct UniformLevels {
   Vec4 nearest(Vec4 v) const { return round_nearest(clamp(v, lo, hi)); }
 };
 
-// An ascending table of N levels: starts at the lowest and climbs one step for every midpoint passed.
-template <int N>
-struct TableLevels {
-  explicit TableLevels(const float (&levels)[N]) : lo(levels[0]), hi(levels[N - 1]) {
-    for (int k = 0; k < N - 1; ++k) {
-      midpoint[k] = splat(0.5f * (levels[k] + levels[k + 1]));
-      step[k] = splat(levels[k + 1] - levels[k]);
+// Sixteen integer levels in any order, for instance iq4_nl_level. The midpoint of two integers is a whole number of halves,
+// so a table with one entry a half finds the nearest level exactly.
+class TableLevels {
+ public:
+  explicit TableLevels(int8_t (*level_of_code)(int));
+
+  Vec4 nearest(Vec4 v) const {
+    const Vec4 p = position(v);
+    return Vec4{level_[static_cast<int>(p[0])], level_[static_cast<int>(p[1])], level_[static_cast<int>(p[2])],
+                level_[static_cast<int>(p[3])]};
+  }
+  // codes: (4 · quads), of the levels nearest to x · inverse
+  void round_codes(const Group& g, float inverse, uint8_t* codes) const {
+    for (int i = 0; i < g.quads; ++i) {
+      const Vec4 p = position(g.x[i] * splat(inverse));
+      for (int k = 0; k < 4; ++k) codes[4 * i + k] = code_[static_cast<int>(p[k])];
     }
   }
-  Vec4 nearest(Vec4 v) const {
-    Vec4 level = splat(lo);
-    for (int k = 0; k < N - 1; ++k) level += v > midpoint[k] ? step[k] : splat(0);
-    return level;
-  }
+
   float lo, hi;
-  Vec4 midpoint[N - 1];
-  Vec4 step[N - 1];
+
+ private:
+  Vec4 position(Vec4 v) const { return (clamp(v, lo, hi) - splat(lo)) * splat(2); }
+
+  float level_[512];  // nearest to lo + (i + 1/2) / 2
+  uint8_t code_[512];
 };
 
 // x ≈ scale · level: the best scale for the levels nearest to x · inverse. gain is what these levels explain of

@@ -10,8 +10,6 @@ namespace {
 constexpr float kLargest = 0x1.8p127f;
 constexpr int kLargestExponent = 252;
 
-using HalfUnits = encode::TableLevels<15>;
-
 float power_of_two(int exponent) { return float_from_bits(static_cast<uint32_t>(exponent + 127) << 23); }
 
 // floor(log2(f)) of a positive float, subnormals included.
@@ -20,16 +18,8 @@ int exponent_of(float f) {
   return biased > 0 ? biased - 127 : static_cast<int>(float_bits(f * 0x1p24f) >> 23) - 127 - 24;
 }
 
-// The code of the level nearest to v, |v| in half units.
-int nearest_code(float v) {
-  const float magnitude = v < 0 ? -v : v;
-  int code = 0;
-  while (code < 7 && 2 * magnitude > static_cast<float>(mxfp4_level(code) + mxfp4_level(code + 1))) ++code;
-  return v < 0 && code > 0 ? code + 8 : code;
-}
-
 // Weighted squared error of levels · unit.
-float error_with(const encode::Group& g, const HalfUnits& levels, float unit) {
+float error_with(const encode::Group& g, const encode::TableLevels& levels, float unit) {
   encode::Vec4 error = encode::splat(0);
   for (int i = 0; i < g.quads; ++i) {
     const encode::Vec4 rest = g.x[i] - levels.nearest(g.x[i] * encode::splat(1 / unit)) * encode::splat(unit);
@@ -41,7 +31,7 @@ float error_with(const encode::Group& g, const HalfUnits& levels, float unit) {
 }  // namespace
 
 void encode_mxfp4(const float* x, const float* importance, BlockMXFP4* b, int64_t n_blocks) {
-  const HalfUnits levels({-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12});
+  const encode::TableLevels levels(mxfp4_level);
   encode::Samples s;
   uint8_t codes[32];
   for (int64_t i = 0; i < n_blocks; ++i) {
@@ -66,8 +56,7 @@ void encode_mxfp4(const float* x, const float* importance, BlockMXFP4* b, int64_
       if (best_e < 0 || error < best_error) best_e = e, best_error = error;
     }
     b[i].e = static_cast<uint8_t>(best_e);
-    const float inverse = power_of_two(128 + top - best_e);
-    for (int j = 0; j < 32; ++j) codes[j] = static_cast<uint8_t>(nearest_code(s.x[j / 4][j % 4] * inverse));
+    levels.round_codes(g, power_of_two(128 + top - best_e), codes);
     encode::pack_nibbles(codes, b[i].qs);
   }
 }

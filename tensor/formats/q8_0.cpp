@@ -1,5 +1,6 @@
-// Q8_0's encoder: the scale that takes the largest element to ±127. At 8 bits a search gains less than 1%, and this one also
-// writes the KV cache, where speed counts.
+// Q8_0's encoder: the scale that takes the largest element to ±127, as ggml does. A search as in Q4_0 would take another 7% off
+// an error that is 0.5% of the values (gaussian data) for six times the time; this encoder is also the reference of the
+// backends' cache rows, which are rounded while a model runs.
 #include "tensor/formats/q8_0.h"
 
 #include "tensor/formats/encode_search.h"

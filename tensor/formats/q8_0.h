@@ -21,6 +21,7 @@ MOE_FORMAT_FN void decode_q8_0(const BlockQ8_0* b, float* out, int64_t n_blocks)
   }
 }
 
+// d = f16(largest magnitude / 127), q = round(x · (1 / d)), halves to even; takes no notice of importance.
 void encode_q8_0(const float* x, const float* importance, BlockQ8_0* b, int64_t n_blocks);
 
 }  // namespace moe
