@@ -1,3 +1,4 @@
+// IQ4_NL's encoder: a search for the scale, with the nearest of the uneven levels from a table.
 #include "tensor/formats/iq4_nl.h"
 
 #include "tensor/formats/simple_block.h"

@@ -1,3 +1,4 @@
+// Q2_K's encoder: the super-block search, packed as q2_k.h draws it.
 #include "tensor/formats/q2_k.h"
 
 #include "tensor/formats/super_block.h"

@@ -1,3 +1,4 @@
+// Q3_K's encoder: the super-block search, packed as q3_k.h draws it.
 #include "tensor/formats/q3_k.h"
 
 #include "tensor/formats/super_block.h"

@@ -1,3 +1,4 @@
+// Q4_0's encoder: the search of simple_block.h, packed as q4_0.h draws it.
 #include "tensor/formats/q4_0.h"
 
 #include "tensor/formats/simple_block.h"

@@ -1,3 +1,4 @@
+// Q4_K's encoder: the super-block search, packed as q4_k.h draws it.
 #include "tensor/formats/q4_k.h"
 
 #include "tensor/formats/super_block.h"

@@ -1,3 +1,4 @@
+// Q5_0's encoder: the search of simple_block.h, packed as q5_0.h draws it.
 #include "tensor/formats/q5_0.h"
 
 #include "tensor/formats/simple_block.h"

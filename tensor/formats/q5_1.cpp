@@ -1,3 +1,4 @@
+// Q5_1's encoder: the search of simple_block.h, packed as q5_1.h draws it.
 #include "tensor/formats/q5_1.h"
 
 #include "tensor/formats/simple_block.h"

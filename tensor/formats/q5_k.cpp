@@ -1,3 +1,4 @@
+// Q5_K's encoder: the super-block search, packed as q5_k.h draws it.
 #include "tensor/formats/q5_k.h"
 
 #include "tensor/formats/super_block.h"

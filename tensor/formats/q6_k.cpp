@@ -1,3 +1,4 @@
+// Q6_K's encoder: the super-block search, packed as q6_k.h draws it.
 #include "tensor/formats/q6_k.h"
 
 #include "tensor/formats/super_block.h"

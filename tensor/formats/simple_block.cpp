@@ -1,3 +1,4 @@
+// Blocks of one group: the search's real scale becomes an f16, and the codes are rounded anew with that.
 #include "tensor/formats/simple_block.h"
 
 namespace moe::encode {
