@@ -7,6 +7,10 @@ namespace moe::cpu {
 std::span<const BuiltKernels> built_kernels() {
   static constexpr BuiltKernels kBuilt[] = {
     {Isa::kScalar, &kKernelsScalar},
+#if defined(__x86_64__)
+    {Isa::kAvx2, &kKernelsAvx2},
+    {Isa::kAvx512, &kKernelsAvx512},
+#endif
   };
   return kBuilt;
 }

@@ -1,5 +1,4 @@
 // The reference: plain C++ for any processor.
-#include "backends/cpu/vec/scalar.h"
 #include "backends/cpu/dot/panel_scalar.h"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"

@@ -44,16 +44,19 @@ inline void row_encode_f16(const float* x, void* out, int64_t n) {
   if (i < n) store_f16_n(h + i, load_n(x + i, n - i), n - i);
 }
 
-// A cache row: the plain rule d = amax / 127, without the search that encode_q8_0 of the formats does for weights.
-// NaN counts as 0; what d's float16 cannot hold saturates.
+// A cache row, the same bytes as encode_q8_0 of tensor/formats: d = float16(amax / 127), q = rint(x · (1 / d)).
 inline void row_encode_q8_0(const float* x, void* out, int64_t n) {
+  constexpr float kLargestScale = 65504.0f;
   auto* b = static_cast<BlockQ8_0*>(out);
   for (int64_t i = 0; i < n / 32; ++i, x += 32) {
-    const float amax = largest_magnitude32(x);
-    const bool zero = amax < kSmallestAmax;
-    const float d = amax / 127.0f;
-    b[i].d = f32_to_f16(d > 65504.0f ? 65504.0f : d);
-    quantize32(x, zero ? 0.0f : 127.0f / amax, b[i].qs);
+    const float scale = largest_magnitude32(x) / 127.0f;
+    b[i].d = f32_to_f16(scale < kLargestScale ? scale : kLargestScale);
+    const float d = f16_to_f32(b[i].d);
+    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    MOE_UNROLL for (int j = 0; j < 32; j += kLanes) {
+      const F32 q = mul(finite(load(x + j)), splat(inverse));
+      store_s8(b[i].qs + j, max(splat(-127.0f), min(splat(127.0f), q)));
+    }
   }
 }
 

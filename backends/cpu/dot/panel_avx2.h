@@ -1,0 +1,116 @@
+// Integer dot products with AVX2: panels of 8 rows. See dot/a8.inl.
+//
+// VPMADDUBSW multiplies unsigned by signed bytes and adds pairs in int16, saturating. It never does here:
+//   formats with bytes up to kMax   as many pair sums are added in int16 as fit: n · 2 · 127 · kMax ≤ 32767
+//   int8 weights                    |w| · (x with the sign of w), 2 · 128 · 127 = 32512 at most, also for w = −128
+#pragma once
+
+#include "backends/cpu/vec/avx2.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kPanelRows = 8;
+constexpr int kPanelVecs = 8;
+constexpr int kTileTokens = 4;
+constexpr int kDenseTokens = 2;
+using PanelBytes = U8x32;
+
+struct I32 {
+  __m256i v;
+};
+inline F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+
+// 8 rows of 8 dwords → 8 registers of 8 rows: 4x4 transposes inside 128-bit halves, then the halves are sorted.
+inline void interleave_rows(const Bytes32* rows, void* out) {
+  __m256i mixed[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256i a = _mm256_unpacklo_epi32(rows[i].v, rows[i + 1].v);
+    const __m256i b = _mm256_unpackhi_epi32(rows[i].v, rows[i + 1].v);
+    const __m256i c = _mm256_unpacklo_epi32(rows[i + 2].v, rows[i + 3].v);
+    const __m256i d = _mm256_unpackhi_epi32(rows[i + 2].v, rows[i + 3].v);
+    mixed[i] = _mm256_unpacklo_epi64(a, c);
+    mixed[i + 1] = _mm256_unpackhi_epi64(a, c);
+    mixed[i + 2] = _mm256_unpacklo_epi64(b, d);
+    mixed[i + 3] = _mm256_unpackhi_epi64(b, d);
+  }
+  auto* vectors = static_cast<__m256i*>(out);
+  for (int k = 0; k < 4; ++k) {
+    _mm256_storeu_si256(vectors + k, _mm256_permute2x128_si256(mixed[k], mixed[4 + k], 0x20));
+    _mm256_storeu_si256(vectors + 4 + k, _mm256_permute2x128_si256(mixed[k], mixed[4 + k], 0x31));
+  }
+}
+
+inline __m256i broadcast_dword(const void* p) {
+  int32_t dword;
+  std::memcpy(&dword, p, 4);
+  return _mm256_set1_epi32(dword);
+}
+
+// factor · the sum of the activations that dwords kFirst .. kFirst + kCount of a group cover: the block's two int16 sums are
+// one dword, and VPMADDWD adds what it makes of both.
+template <int kFirst, int kCount>
+inline __m256i scaled_sum(const BlockA8& x, int factor) {
+  const int low = kFirst == 0 ? factor : 0;
+  const int high = kFirst + kCount == 8 ? factor : 0;
+  return _mm256_madd_epi16(broadcast_dword(x.sum), _mm256_set1_epi32((low & 0xffff) | high * 65536));
+}
+
+template <int kFirst, int kCount, int kTokens>
+inline void dot_signed(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int t = 0; t < kTokens; ++t) out[t].v = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int i = kFirst; i < kFirst + kCount; ++i) {
+    const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * i));
+    const __m256i magnitude = _mm256_abs_epi8(w);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(broadcast_dword(x[t]->q + 4 * i), w));
+      out[t].v = _mm256_add_epi32(out[t].v, _mm256_madd_epi16(pairs, ones));
+    }
+  }
+}
+
+template <class Format, int kFirst, int kCount, int kTokens>
+inline void dot_unsigned(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+  constexpr int kFit = 32767 / (2 * 127 * Format::kMax);
+  constexpr int kRun = kFit >= 8 ? 8 : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+  constexpr int kStep = kRun < kCount ? kRun : kCount;
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int t = 0; t < kTokens; ++t) {
+    out[t].v = Format::kOffset != 0 ? scaled_sum<kFirst, kCount>(*x[t], -Format::kOffset) : _mm256_setzero_si256();
+  }
+#pragma GCC unroll 8
+  for (int run = kFirst; run < kFirst + kCount; run += kStep) {
+    __m256i pairs[kTokens];
+#pragma GCC unroll 8
+    for (int i = run; i < run + kStep; ++i) {
+      const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * i));
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i products = _mm256_maddubs_epi16(w, broadcast_dword(x[t]->q + 4 * i));
+        pairs[t] = i == run ? products : _mm256_add_epi16(pairs[t], products);
+      }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) out[t].v = _mm256_add_epi32(out[t].v, _mm256_madd_epi16(pairs[t], ones));
+  }
+}
+
+template <class Format, int kFirst, int kCount, int kTokens>
+inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+  if constexpr (Format::kSigned) {
+    dot_signed<kFirst, kCount, kTokens>(panel, x, out);
+  } else {
+    dot_unsigned<Format, kFirst, kCount, kTokens>(panel, x, out);
+  }
+}
+
+template <int kFirst, int kCount>
+inline F32 activation_sum(const BlockA8& x) {
+  return to_f32({scaled_sum<kFirst, kCount>(x, 1)});
+}
+
+}  // namespace
+}  // namespace moe::cpu

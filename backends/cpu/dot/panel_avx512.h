@@ -1,0 +1,88 @@
+// Integer dot products with AVX-512 VNNI: panels of 16 rows. See dot/a8.inl.
+//
+// VPDPBUSD multiplies unsigned by signed bytes, four products a lane. Weights are the unsigned side: bytes of a format with an
+// offset go in as they are and the offset times the sum of the activations is taken off; int8 weights are moved up by 128
+// (one XOR) and corrected in the same way. The block's two int16 sums lie in one dword, so that VPDPWSSD with constant
+// multipliers is the whole correction.
+#pragma once
+
+#include "backends/cpu/vec/avx512.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kPanelRows = 16;
+constexpr int kPanelVecs = 8;
+constexpr int kTileTokens = 8;
+constexpr int kDenseTokens = 4;
+using PanelBytes = U8x64;
+
+struct I32 {
+  __m512i v;
+};
+inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+
+// 16 rows of 8 dwords → 8 registers of 16 rows. Two stages make 4x4 transposes inside 128-bit lanes; lane 0 and 1 of a register
+// begin as one row's dwords 0..3 and 4..7, lane 2 and 3 as those of the row four further, so the last stage picks whole lanes.
+inline void interleave_rows(const Bytes32* rows, void* out) {
+  __m512i pair[8], mixed[8];
+  for (int i = 0; i < 8; ++i) {
+    const int r = i / 4 * 8 + i % 4;
+    pair[i] = _mm512_inserti64x4(_mm512_castsi256_si512(rows[r].v), rows[r + 4].v, 1);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    const __m512i a = _mm512_unpacklo_epi32(pair[i], pair[i + 1]);
+    const __m512i b = _mm512_unpackhi_epi32(pair[i], pair[i + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(pair[i + 2], pair[i + 3]);
+    const __m512i d = _mm512_unpackhi_epi32(pair[i + 2], pair[i + 3]);
+    mixed[i] = _mm512_unpacklo_epi64(a, c);
+    mixed[i + 1] = _mm512_unpackhi_epi64(a, c);
+    mixed[i + 2] = _mm512_unpacklo_epi64(b, d);
+    mixed[i + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  auto* vectors = static_cast<__m512i*>(out);
+  for (int k = 0; k < 4; ++k) {
+    _mm512_storeu_si512(vectors + k, _mm512_shuffle_i32x4(mixed[k], mixed[4 + k], 0x88));
+    _mm512_storeu_si512(vectors + 4 + k, _mm512_shuffle_i32x4(mixed[k], mixed[4 + k], 0xdd));
+  }
+}
+
+inline __m512i broadcast_dword(const void* p) {
+  int32_t dword;
+  std::memcpy(&dword, p, 4);
+  return _mm512_set1_epi32(dword);
+}
+
+// Multipliers for the pair of sums that cover dwords kFirst .. kFirst + kCount of a group.
+template <int kFirst, int kCount>
+inline __m512i sum_multipliers(int factor) {
+  const int low = kFirst == 0 ? factor : 0;
+  const int high = kFirst + kCount == 8 ? factor : 0;
+  return _mm512_set1_epi32((low & 0xffff) | high * 65536);
+}
+
+template <class Format, int kFirst, int kCount, int kTokens>
+inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+  constexpr int kOffset = Format::kSigned ? 128 : Format::kOffset;
+  for (int t = 0; t < kTokens; ++t) {
+    out[t].v = _mm512_setzero_si512();
+    if constexpr (kOffset != 0) {
+      out[t].v = _mm512_dpwssd_epi32(out[t].v, sum_multipliers<kFirst, kCount>(-kOffset), broadcast_dword(x[t]->sum));
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = kFirst; i < kFirst + kCount; ++i) {
+    __m512i w = _mm512_load_si512(panel + 64 * i);
+    if constexpr (Format::kSigned) w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) out[t].v = _mm512_dpbusd_epi32(out[t].v, w, broadcast_dword(x[t]->q + 4 * i));
+  }
+}
+
+template <int kFirst, int kCount>
+inline F32 activation_sum(const BlockA8& x) {
+  return to_f32({_mm512_dpwssd_epi32(_mm512_setzero_si512(), sum_multipliers<kFirst, kCount>(1), broadcast_dword(x.sum))});
+}
+
+}  // namespace
+}  // namespace moe::cpu

@@ -1,0 +1,10 @@
+// AVX2 with FMA and F16C: Intel since Haswell, AMD since Excavator.
+#include "backends/cpu/dot/panel_avx2.h"
+#include "backends/cpu/isa/table.inl"
+#include "backends/cpu/kernels.h"
+
+namespace moe::cpu {
+
+constinit const KernelTable kKernelsAvx2 = make_table("avx2");
+
+}  // namespace moe::cpu

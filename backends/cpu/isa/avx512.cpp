@@ -1,0 +1,10 @@
+// AVX-512 with VNNI: Intel since Ice Lake and Cascade Lake, AMD since Zen 4.
+#include "backends/cpu/dot/panel_avx512.h"
+#include "backends/cpu/isa/table.inl"
+#include "backends/cpu/kernels.h"
+
+namespace moe::cpu {
+
+constinit const KernelTable kKernelsAvx512 = make_table("avx512");
+
+}  // namespace moe::cpu
