@@ -27,8 +27,8 @@ namespace moe {
 
 inline constexpr int kMaxTokenClasses = 16;
 
-struct LayerRouting {             // a dense layer has n_experts == 0 and nothing else
-  int n_experts = 0;              //
+struct LayerRouting {  // a dense layer has n_experts == 0 and nothing else
+  int n_experts = 0;
   std::vector<uint8_t> allow;     // (n_classes, n_experts) 1 = may be used by tokens of that class
   int k_min = 0, k_max = 0;       // experts a token uses at least / at most
   float threshold = 0;            // [0, 1]; slot i >= k_min is kept while p_i > threshold * p_0
@@ -91,8 +91,8 @@ RoutingTopology with_width(const RoutingTopology& topology, const RoutingShape& 
 
 struct TopologySummary {
   struct Layer {
-    int index = 0;                         // in RoutingShape::layers
-    int n_experts = 0;                     //
+    int index = 0;  // in RoutingShape::layers
+    int n_experts = 0;
     int kept = 0;                          // experts that some class of token can reach
     double k_low = 0, k_high = 0;          // experts per token; they differ where a threshold decides
     double width = 1;                      // mean share of hidden channels over the kept experts

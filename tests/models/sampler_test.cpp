@@ -6,6 +6,8 @@
 #include <limits>
 #include <map>
 
+#include "tests/allocation_count.h"
+
 namespace {
 
 using moe::Candidate;
@@ -436,6 +438,23 @@ TEST_CASE("one sample is one draw, however many candidates there were") {
   b.sample(std::vector<float>{-kInf, -kInf, 2, -kInf});
   const std::vector<float> x = scrambled(4, 5);
   for (int i = 0; i < 20; ++i) CHECK(a.sample(x) == b.sample(x));
+}
+
+TEST_CASE("sampling and accepting allocate nothing") {
+  const std::vector<float> x = scrambled(5000, 2);
+  for (const auto& [top_k, temperature] : {std::pair(0, 1.0f), std::pair(40, 1.0f), std::pair(40, 0.0f)}) {
+    SamplerOptions o;
+    o.top_k = top_k;
+    o.temperature = temperature;
+    o.typical_p = 0.9f;
+    o.repeat_penalty = 1.1f;
+    o.logit_bias = {{4, 1.0f}};
+    Sampler s = make(o, x.size());
+    const uint64_t before = moe::test::allocation_count();
+    for (int i = 0; i < 100; ++i) s.accept(s.sample(x));
+    s.reset();
+    CHECK(moe::test::allocation_count() == before);
+  }
 }
 
 TEST_CASE("logits of another vocabulary are our own bug") {
