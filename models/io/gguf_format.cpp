@@ -94,7 +94,7 @@ Status read_gguf_type(ByteReader& r, const char* what, GgufType& out) {
   uint32_t id = 0;
   MOE_TRY(read_field(r, what, id));
   if (id >= kNumGgufTypes) {
-    return Status::Corrupt(std::string("wanted a ") + what + " from 0 to " + std::to_string(kNumGgufTypes - 1) + ", found " +
+    return Status::Corrupt(std::string("wanted ") + what + " from 0 to " + std::to_string(kNumGgufTypes - 1) + ", found " +
                            std::to_string(id));
   }
   out = static_cast<GgufType>(id);

@@ -60,7 +60,7 @@ Status read_field(ByteReader& r, const char* what, T& out) {
 // A string is its length (u64) and that many bytes; `out` views the reader's bytes.
 Status read_gguf_string(ByteReader& r, const char* what, std::string_view& out);
 void write_gguf_string(ByteWriter& w, std::string_view s);
-Status read_gguf_type(ByteReader& r, const char* what, GgufType& out);
+Status read_gguf_type(ByteReader& r, const char* what, GgufType& out);  // what: "a value type"
 
 // Keys and tensor names: 1 to max_bytes bytes of UTF-8 without NUL.
 Status check_gguf_name(std::string_view name, size_t max_bytes);

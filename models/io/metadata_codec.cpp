@@ -53,7 +53,7 @@ Status skip_array(ByteReader& r, int depth, GgufType& type, uint64_t& count) {
   if (depth > kGgufMaxArrayDepth) {
     return Status::Corrupt("wanted arrays at most " + std::to_string(kGgufMaxArrayDepth) + " deep, found deeper ones");
   }
-  MOE_TRY(read_gguf_type(r, "element type", type));
+  MOE_TRY(read_gguf_type(r, "an element type", type));
   MOE_TRY(read_field(r, "array length", count));
   return skip_values(r, type, count, depth);
 }
@@ -84,7 +84,7 @@ void append_value(ByteReader& r, GgufType type, size_t enough, std::string& out)
   } else {
     GgufType inner;
     uint64_t count = 0;
-    if (!read_gguf_type(r, "element type", inner).ok() || !r.read(count)) return;
+    if (!read_gguf_type(r, "an element type", inner).ok() || !r.read(count)) return;
     append_values(r, inner, count, enough, out);
   }
 }
@@ -118,7 +118,7 @@ Result<Metadata> Metadata::decode(ByteReader& reader, uint64_t n, std::string so
     if (out.has(key)) return Status::Corrupt(named + ": wanted each key once, found it twice");
     MetadataEntry e;
     e.key = key;
-    MOE_TRY(read_gguf_type(reader, "value type", e.type).Annotate(named));
+    MOE_TRY(read_gguf_type(reader, "a value type", e.type).Annotate(named));
     MOE_TRY(decode_value(reader, e).Annotate(named));
     out.set_entry(std::move(e));
   }
