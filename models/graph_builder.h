@@ -40,27 +40,27 @@ struct DeclaredTensor {
 };
 
 struct GraphOptions {
-  int64_t n_slots = 1;           // sequences
-  int64_t n_ctx = 512;           // positions a sequence
+  int64_t n_slots = 1;  // sequences
+  int64_t n_ctx = 512;  // positions a sequence
   DType cache_k = DType::kF16, cache_v = DType::kF16;
-  int n_classes = 1;             // token classes of the routing tables
-  std::vector<int> k_capacity;   // (n layers) slots of the router's output; empty: the model's own k
-  bool observe_router = false;   // keep every layer's router logits readable after a run
+  int n_classes = 1;            // token classes of the routing tables
+  std::vector<int> k_capacity;  // (n layers) slots of the router's output; empty: the model's own k
+  bool observe_router = false;  // keep every layer's router logits readable after a run
 };
 
 // The values by which a session talks to one MoE layer.
 struct RouterValues {
-  int n_experts = 0;             // 0: a dense layer, nothing else is set
+  int n_experts = 0;  // 0: a dense layer, nothing else is set
   int k = 0, d_ff = 0, width_step = 1;
   int n_group = 1, topk_group = 1;
-  ValueId params = kNone;        // inputs: f32 (8), see route
-  ValueId allow = kNone;         // i8 (n_classes, E)
-  ValueId bias = kNone;          // f32 (E)
-  ValueId redirect = kNone;      // i32 (E)
-  ValueId width = kNone;         // i32 (E)
-  ValueId ids = kNone;           // outputs: i32 (T, K)
-  ValueId weights = kNone;       // f32 (T, K)
-  ValueId logits = kNone;        // f32 (T, E), an output when observed
+  ValueId params = kNone;    // inputs: f32 (8), see route
+  ValueId allow = kNone;     // i8 (n_classes, E)
+  ValueId bias = kNone;      // f32 (E)
+  ValueId redirect = kNone;  // i32 (E)
+  ValueId width = kNone;     // i32 (E)
+  ValueId ids = kNone;       // outputs: i32 (T, K)
+  ValueId weights = kNone;   // f32 (T, K)
+  ValueId logits = kNone;    // f32 (T, E), an output when observed
 };
 
 struct CacheValues {
@@ -71,8 +71,8 @@ struct ModelGraph {
   Graph graph;
   ValueId tokens = kNone, positions = kNone, slots = kNone, rows = kNone, token_class = kNone;  // inputs, i32
   ValueId logits = kNone;                                                                       // f32 (R, n_vocab)
-  std::vector<RouterValues> routers;  // (n layers)
-  std::vector<CacheValues> caches;    // (n layers)
+  std::vector<RouterValues> routers;                                                            // (n layers)
+  std::vector<CacheValues> caches;                                                              // (n layers)
 };
 
 class GraphBuilder {
@@ -104,7 +104,9 @@ class GraphBuilder {
   ValueId matrix_rows(const std::string& suffix, int64_t begin, int64_t n, int64_t total, int64_t n_in);
   ValueId vector_rows(const std::string& suffix, int64_t begin, int64_t n, int64_t total);
 
-  ValueId op(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}) { return graph().add_node(op, std::move(in), attrs, layer_); }
+  ValueId op(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}) {
+    return graph().add_node(op, std::move(in), attrs, layer_);
+  }
   ValueId rms_norm(ValueId x, ValueId weight, int64_t group);
   ValueId linear(ValueId x, ValueId w, ValueId bias = kNone) { return op(Op::kLinear, {x, w, bias, kNone}, ScaleAttrs{}); }
   ValueId add(ValueId a, ValueId b) { return op(Op::kAdd, {a, b}); }

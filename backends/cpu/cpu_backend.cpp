@@ -40,7 +40,8 @@ class CpuBackend final : public Backend {
       if (id == kNone) continue;
       const Value& v = g.value(id);
       if (v.kind == ValueKind::kWeight && !kernels_.dot_f32[static_cast<size_t>(v.dtype)]) return false;
-      if (v.kind == ValueKind::kState && v.dtype != DType::kF32 && v.dtype != DType::kF16 && v.dtype != DType::kQ8_0) return false;
+      if (v.kind == ValueKind::kState && v.dtype != DType::kF32 && v.dtype != DType::kF16 && v.dtype != DType::kQ8_0)
+        return false;
     }
     return true;
   }
@@ -49,7 +50,8 @@ class CpuBackend final : public Backend {
   Result<Buffer> allocate(size_t bytes) override {
     const size_t n = bytes ? bytes : 1;
     void* p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) return Status::OutOfMemory("cannot reserve " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
+    if (p == MAP_FAILED)
+      return Status::OutOfMemory("cannot reserve " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
     return Buffer(p, bytes, true, [n](void* q) { munmap(q, n); });
   }
 
@@ -71,10 +73,12 @@ class CpuBackend final : public Backend {
   Result<std::unique_ptr<Executable>> compile(const Graph& graph, const CompileOptions& options) override {
     MOE_TRY(graph.validate());
     for (const Node& n : graph.nodes)
-      if (!supports(graph, n)) return Status::Unsupported("cpu: op " + std::string(op_name(n.op)) + " of '" + graph.value(n.out[0]).name + "' with these formats");
+      if (!supports(graph, n))
+        return Status::Unsupported("cpu: op " + std::string(op_name(n.op)) + " of '" + graph.value(n.out[0]).name +
+                                   "' with these formats");
     try {
-      return std::unique_ptr<Executable>(std::make_unique<cpu::CpuExecutable>(exact_ ? graph : cpu::lower_to_int8(graph, kernels_), options,
-                                                                              kernels_, pool_, running_));
+      return std::unique_ptr<Executable>(std::make_unique<cpu::CpuExecutable>(
+          exact_ ? graph : cpu::lower_to_int8(graph, kernels_), options, kernels_, pool_, running_));
     } catch (const std::bad_alloc&) {
       return Status::OutOfMemory("cpu: no memory for the temporaries of " + std::to_string(options.max_tokens) + " tokens");
     }

@@ -20,9 +20,16 @@ bool same_static_extents(const Shape& wanted, const Shape& given) {
 
 }  // namespace
 
-CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const KernelTable& kernels, ThreadPool& pool, std::mutex& running)
-    : graph_(std::move(graph)), options_(options), kernels_(kernels), pool_(pool), running_(running), schedule_(make_schedule(graph_)) {
-  plan_few_ = plan_memory(graph_, schedule_.phase, std::min(kFewTokens, options.max_tokens), std::min(kFewTokens, options.max_outputs));
+CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const KernelTable& kernels, ThreadPool& pool,
+                             std::mutex& running)
+    : graph_(std::move(graph)),
+      options_(options),
+      kernels_(kernels),
+      pool_(pool),
+      running_(running),
+      schedule_(make_schedule(graph_)) {
+  plan_few_ =
+      plan_memory(graph_, schedule_.phase, std::min(kFewTokens, options.max_tokens), std::min(kFewTokens, options.max_outputs));
   plan_many_ = plan_memory(graph_, schedule_.phase, options.max_tokens, options.max_outputs);
   const size_t shared_bytes = std::max(plan_few_.arena_bytes, plan_many_.arena_bytes);
   shared_ = allocate_aligned(shared_bytes);
@@ -58,12 +65,14 @@ void CpuExecutable::place_temps() {
 }
 
 Status CpuExecutable::bind(ValueId id, const Tensor& tensor) {
-  if (id < 0 || static_cast<size_t>(id) >= graph_.values.size()) return Status::InvalidArgument("bind: no value " + std::to_string(id));
+  if (id < 0 || static_cast<size_t>(id) >= graph_.values.size())
+    return Status::InvalidArgument("bind: no value " + std::to_string(id));
   const Value& v = graph_.value(id);
-  if (v.kind != ValueKind::kInput && v.kind != ValueKind::kState) return Status::InvalidArgument("bind: '" + v.name + "' is neither input nor state");
+  if (v.kind != ValueKind::kInput && v.kind != ValueKind::kState)
+    return Status::InvalidArgument("bind: '" + v.name + "' is neither input nor state");
   if (!tensor.data || tensor.dtype != v.dtype || !same_static_extents(v.shape, tensor.shape))
-    return Status::InvalidArgument("bind '" + v.name + "': wanted " + traits(v.dtype).name + " " + to_string(v.shape) + ", given " +
-                                   traits(tensor.dtype).name + " " + to_string(tensor.shape));
+    return Status::InvalidArgument("bind '" + v.name + "': wanted " + traits(v.dtype).name + " " + to_string(v.shape) +
+                                   ", given " + traits(tensor.dtype).name + " " + to_string(tensor.shape));
   const auto i = static_cast<size_t>(id);
   for (Addresses& a : few_) a[i] = tensor.data;
   many_[0][i] = tensor.data;
@@ -72,8 +81,9 @@ Status CpuExecutable::bind(ValueId id, const Tensor& tensor) {
 
 Status CpuExecutable::check_ready(const RunShape& s) const {
   if (s.n_tokens < 1 || s.n_tokens > options_.max_tokens || s.n_outputs < 0 || s.n_outputs > options_.max_outputs)
-    return Status::OutOfRange("run: " + std::to_string(s.n_tokens) + " tokens and " + std::to_string(s.n_outputs) + " outputs, compiled for " +
-                              std::to_string(options_.max_tokens) + " and " + std::to_string(options_.max_outputs));
+    return Status::OutOfRange("run: " + std::to_string(s.n_tokens) + " tokens and " + std::to_string(s.n_outputs) +
+                              " outputs, compiled for " + std::to_string(options_.max_tokens) + " and " +
+                              std::to_string(options_.max_outputs));
   for (size_t i = 0; i < graph_.values.size(); ++i) {
     const Value& v = graph_.values[i];
     if (v.kind != ValueKind::kTemp && !many_[0][i]) return Status::InvalidArgument("run: '" + v.name + "' has no memory bound");
@@ -106,8 +116,8 @@ void CpuExecutable::run_thread(const RunShape& shape, int thread) {
     if (steps[i].barrier_before && pool_.size() > 1) pool_.barrier();
     const bool alone = steps[i].replicated;
     driver(graph_.nodes[i].op)
-        .run({graph_, graph_.nodes[i], kernels_, shape, alone ? 0 : thread, alone ? 1 : pool_.size(), scratch_[static_cast<size_t>(thread)], pool_,
-              tasks_[i], addresses.data()});
+        .run({graph_, graph_.nodes[i], kernels_, shape, alone ? 0 : thread, alone ? 1 : pool_.size(),
+              scratch_[static_cast<size_t>(thread)], pool_, tasks_[i], addresses.data()});
   }
 }
 

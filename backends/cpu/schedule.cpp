@@ -5,7 +5,7 @@
 namespace moe::cpu {
 namespace {
 
-constexpr double kReplicatedFlops = 2e5;   // some ten microseconds: where sharing an op begins to pay for its barrier
+constexpr double kReplicatedFlops = 2e5;  // some ten microseconds: where sharing an op begins to pay for its barrier
 constexpr double kReplicatedBytes = 1e6;
 
 bool cheap(const Graph& g, const Node& n) {

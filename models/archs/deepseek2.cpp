@@ -3,10 +3,10 @@
 #include <cmath>
 
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -17,12 +17,13 @@ Status configure(ModelConfig& c, const std::string& source) {
   // Files for the absorbed form state the head sizes under the _mla keys, older ones under the plain keys.
   if (c.head_dim_mla == 0) c.head_dim_mla = c.head_dim, c.v_dim_mla = c.v_dim;
   if (c.rope_dims >= c.head_dim_mla || c.v_dim_mla < 1)
-    return Status::Corrupt(source + ": deepseek2 head sizes: wanted rope.dimension_count below key length " + std::to_string(c.head_dim_mla) +
-                           ", found " + std::to_string(c.rope_dims));
+    return Status::Corrupt(source + ": deepseek2 head sizes: wanted rope.dimension_count below key length " +
+                           std::to_string(c.head_dim_mla) + ", found " + std::to_string(c.rope_dims));
   if (c.n_dense_lead > 0 && c.d_ff == 0) return Status::NotFound(source + ": key 'deepseek2.feed_forward_length' is missing");
   if (c.d_ff_shared == 0) c.d_ff_shared = c.n_expert_shared * c.d_ff_expert;
   if (c.gating == 0) c.gating = 1;
-  if (c.gating == 3) return Status::Unsupported(source + ": key 'deepseek2.expert_gating_func': wanted 1 (softmax) or 2 (sigmoid), found 3");
+  if (c.gating == 3)
+    return Status::Unsupported(source + ": key 'deepseek2.expert_gating_func': wanted 1 (softmax) or 2 (sigmoid), found 3");
   return Status::Ok();
 }
 
@@ -41,7 +42,9 @@ void build(GraphBuilder& b) {
   experts.selection_bias = true;
   experts.group_top = c.gating == 2 ? 2 : 1;  // V3 adds a group's two best, V2 takes the best
   build_decoder(b, [&](ValueId x, int layer) {
-    x = b.add(latent_attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, scale), x);
+    x = b.add(
+        latent_attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, scale),
+        x);
     const ValueId h = b.rms_norm(x, b.vector("ffn_norm.weight", c.d_model, Role::kNorm), c.d_model);
     if (layer < c.n_dense_lead) return b.add(dense_ffn(b, h, "", c.d_ff), x);
     if (c.d_ff_shared > 0) x = b.add(dense_ffn(b, h, "_shexp", c.d_ff_shared), x);

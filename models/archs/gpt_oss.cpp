@@ -1,10 +1,10 @@
 // gpt-oss (OpenAI, arXiv 2508.10925): biases everywhere, sliding windows on alternate layers, attention sinks, a clamped SwiGLU
 // with alpha 1.702 and limit 7, YaRN, and a softmax over the selected experts' logits.
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -29,7 +29,8 @@ void build(GraphBuilder& b) {
   experts.biased = true;
   build_decoder(b, [&](ValueId x, int layer) {
     attention.window = layer % c.window_period < c.window_period - 1 ? c.window : 0;
-    x = b.add(attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
+    x = b.add(
+        attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
     return moe_ffn(b, b.rms_norm(x, b.vector("post_attention_norm.weight", c.d_model, Role::kNorm), c.d_model), x, experts);
   });
 }

@@ -1,10 +1,10 @@
 // Llama (arXiv 2302.13971) and, with experts, Mixtral (arXiv 2401.04088): RMS norm, grouped-query attention with interleaved
 // rotation, SwiGLU; Mixtral's router takes a softmax over the two best experts, which equals softmax, top-2, renormalise.
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -24,7 +24,8 @@ void build(GraphBuilder& b) {
   experts.normalize = true;
   experts.scale = weights_scale(c);
   build_decoder(b, [&](ValueId x, int) {
-    x = b.add(attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
+    x = b.add(
+        attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
     const ValueId h = b.rms_norm(x, b.vector("ffn_norm.weight", c.d_model, Role::kNorm), c.d_model);
     if (c.n_expert == 0) return b.add(dense_ffn(b, h, "", c.d_ff), x);
     if (c.d_ff_shared > 0) x = b.add(dense_ffn(b, h, "_shexp", c.d_ff_shared), x);

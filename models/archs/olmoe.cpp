@@ -1,10 +1,10 @@
 // OLMoE (arXiv 2409.02060): norms over the whole query and key rows, half-split rotation, 64 small experts of which 8 are used
 // with their softmax probabilities as they are.
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -20,7 +20,8 @@ void build(GraphBuilder& b) {
   MoeBlock experts;
   experts.scale = weights_scale(c);
   build_decoder(b, [&](ValueId x, int) {
-    x = b.add(attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
+    x = b.add(
+        attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
     return moe_ffn(b, b.rms_norm(x, b.vector("ffn_norm.weight", c.d_model, Role::kNorm), c.d_model), x, experts);
   });
 }

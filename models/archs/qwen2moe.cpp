@@ -1,10 +1,10 @@
 // Qwen1.5-MoE and Qwen2-MoE (arXiv 2407.10671 §2.2.2): biases on q, k, v, and beside the routed experts a shared one behind a
 // sigmoid gate of its own.
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -25,7 +25,8 @@ void build(GraphBuilder& b) {
   MoeBlock experts;
   experts.scale = weights_scale(c);
   build_decoder(b, [&](ValueId x, int) {
-    x = b.add(attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
+    x = b.add(
+        attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
     const ValueId h = b.rms_norm(x, b.vector("ffn_norm.weight", c.d_model, Role::kNorm), c.d_model);
     const ValueId gate = b.op(Op::kSigmoid, {b.linear(h, b.row_vector("ffn_gate_inp_shexp.weight", c.d_model, Role::kRouter))});
     const ValueId shared = b.op(Op::kMul, {dense_ffn(b, h, "_shexp", c.d_ff_shared), gate});

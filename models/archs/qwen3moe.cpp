@@ -1,9 +1,9 @@
 // Qwen3-MoE (arXiv 2505.09388): norms on each query and key head, 128 experts of which 8 are used with renormalised weights.
 #include "models/archs/archs.h"
-#include "models/archs/common.h"
-#include "models/blocks/attention.h"
-#include "models/blocks/ffn.h"
-#include "models/blocks/rope.h"
+#include "models/archs/arch_rules.h"
+#include "models/blocks/attention_block.h"
+#include "models/blocks/ffn_block.h"
+#include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
@@ -20,7 +20,8 @@ void build(GraphBuilder& b) {
   experts.normalize = true;
   experts.scale = weights_scale(c);
   build_decoder(b, [&](ValueId x, int) {
-    x = b.add(attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
+    x = b.add(
+        attention_block(b, b.rms_norm(x, b.vector("attn_norm.weight", c.d_model, Role::kNorm), c.d_model), rope, attention), x);
     return moe_ffn(b, b.rms_norm(x, b.vector("ffn_norm.weight", c.d_model, Role::kNorm), c.d_model), x, experts);
   });
 }

@@ -1,5 +1,6 @@
-// Products with the experts that tokens were routed to. Tokens are grouped by expert, so that each expert's weights are read once
-// a batch; the work is a flat list of (expert, row chunk) that threads take one after another. Slots with id −1 are in no group.
+// Products with the experts that tokens were routed to. Tokens are grouped by expert, so that each expert's weights are read
+// once a batch; the work is a flat list of (expert, row chunk) that threads take one after another. Slots with id −1 are in no
+// group.
 //
 // Sums over a token's experts run in ascending order of expert id, whatever the batch and whoever takes the tasks: same bits.
 #include <algorithm>
@@ -46,7 +47,8 @@ struct Groups {
 
 // The stacked matrices (E, rows, n_in) of one projection.
 struct Experts {
-  Experts(const OpContext& c, const Tensor& stacked, DType activation) : w(stacked), dot(dot_for(c.kernels, stacked.dtype, activation)) {}
+  Experts(const OpContext& c, const Tensor& stacked, DType activation)
+      : w(stacked), dot(dot_for(c.kernels, stacked.dtype, activation)) {}
   const std::byte* row(int64_t expert, int64_t r) const {
     return static_cast<const std::byte*>(w.data) + static_cast<size_t>(expert * w.shape[1] + r) * w.row_bytes();
   }
@@ -57,7 +59,9 @@ struct Experts {
 // Activation rows by pair: of the token for (T, n), of the slot for (T, K, n).
 struct Activations {
   Activations(const Tensor& rows, int64_t k) : x(rows), stride(rows.row_bytes()), divisor(rows.shape.rank == 2 ? k : 1) {}
-  const void* row(int32_t pair) const { return static_cast<const std::byte*>(x.data) + static_cast<size_t>(pair / divisor) * stride; }
+  const void* row(int32_t pair) const {
+    return static_cast<const std::byte*>(x.data) + static_cast<size_t>(pair / divisor) * stride;
+  }
   Tensor x;
   size_t stride;
   int64_t divisor;
@@ -96,8 +100,8 @@ size_t scratch_moe(const Graph& g, const Node& node, int64_t max_tokens) {
   for (const ValueId in : node.in)  // the stacked weights are the only static rank-3 input
     if (in != kNone && g.value(in).shape.rank == 3 && g.value(in).shape.is_static()) n_experts = g.value(in).shape[0];
   const auto experts = static_cast<size_t>(n_experts);
-  return align_up(experts * sizeof(int32_t)) + align_up(pairs * sizeof(int32_t)) + align_up(std::min(pairs, experts) * sizeof(Groups::Group)) +
-         2 * align_up(kTokenBlock * kRowChunk * sizeof(float));
+  return align_up(experts * sizeof(int32_t)) + align_up(pairs * sizeof(int32_t)) +
+         align_up(std::min(pairs, experts) * sizeof(Groups::Group)) + 2 * align_up(kTokenBlock * kRowChunk * sizeof(float));
 }
 
 void run_moe_gate_up(const OpContext& c) {
@@ -114,23 +118,27 @@ void run_moe_gate_up(const OpContext& c) {
   float* g = c.scratch.take<float>(kTokenBlock * kRowChunk);
   float* u = c.scratch.take<float>(kTokenBlock * kRowChunk);
   Block to_gate, to_up;
-  for_expert_chunks(c, groups, F, c.has(6) ? c.in(6).i32() : nullptr, [&](const Groups::Group& group, int64_t row, int64_t end) {
-    const int64_t n_rows = end - row, e = group.expert;
-    for (int64_t first = 0; first < group.count; first += kTokenBlock) {
-      const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
-      const int32_t* pairs = groups.pairs + group.begin + first;
-      for (int64_t i = 0; i < n; ++i) to_gate.x[i] = x.row(pairs[i]), to_gate.y[i] = g + i * kRowChunk, to_up.y[i] = u + i * kRowChunk;
-      gate.dot({gate.row(e, row), gate.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
-      up.dot({up.row(e, up_base + row), up.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t merged = gate_bias ? gate_bias.shape.last() : 0;
-        if (gate_bias) c.kernels.add(to_gate.y[i], gate_bias.f32() + e * merged + row, to_gate.y[i], n_rows);
-        if (up_bias) c.kernels.add(to_up.y[i], up_bias.f32() + e * F + row, to_up.y[i], n_rows);
-        else if (merged == 2 * F) c.kernels.add(to_up.y[i], gate_bias.f32() + e * merged + F + row, to_up.y[i], n_rows);
-        c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + pairs[i] * F + row, n_rows, p);
-      }
-    }
-  });
+  for_expert_chunks(c, groups, F, c.has(6) ? c.in(6).i32() : nullptr,
+                    [&](const Groups::Group& group, int64_t row, int64_t end) {
+                      const int64_t n_rows = end - row, e = group.expert;
+                      for (int64_t first = 0; first < group.count; first += kTokenBlock) {
+                        const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
+                        const int32_t* pairs = groups.pairs + group.begin + first;
+                        for (int64_t i = 0; i < n; ++i)
+                          to_gate.x[i] = x.row(pairs[i]), to_gate.y[i] = g + i * kRowChunk, to_up.y[i] = u + i * kRowChunk;
+                        gate.dot({gate.row(e, row), gate.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
+                        up.dot({up.row(e, up_base + row), up.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
+                        for (int64_t i = 0; i < n; ++i) {
+                          const int64_t merged = gate_bias ? gate_bias.shape.last() : 0;
+                          if (gate_bias) c.kernels.add(to_gate.y[i], gate_bias.f32() + e * merged + row, to_gate.y[i], n_rows);
+                          if (up_bias)
+                            c.kernels.add(to_up.y[i], up_bias.f32() + e * F + row, to_up.y[i], n_rows);
+                          else if (merged == 2 * F)
+                            c.kernels.add(to_up.y[i], gate_bias.f32() + e * merged + F + row, to_up.y[i], n_rows);
+                          c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + pairs[i] * F + row, n_rows, p);
+                        }
+                      }
+                    });
 }
 
 void run_moe_down(const OpContext& c) {
@@ -190,7 +198,8 @@ void run_moe_linear(const OpContext& c) {
   const Groups groups(ids, experts.w.shape[0], c.scratch);
   Block block;
   for_expert_chunks(c, groups, O, rows_used, [&](const Groups::Group& group, int64_t row, int64_t end) {
-    const int64_t e = group.expert, n_in = cols_used ? std::min<int64_t>(cols_used[e], experts.w.shape.last()) : experts.w.shape.last();
+    const int64_t e = group.expert,
+                  n_in = cols_used ? std::min<int64_t>(cols_used[e], experts.w.shape.last()) : experts.w.shape.last();
     for (int64_t first = 0; first < group.count; first += kTokenBlock) {
       const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
       const int32_t* pairs = groups.pairs + group.begin + first;

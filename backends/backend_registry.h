@@ -10,7 +10,7 @@
 namespace moe {
 
 struct BackendDef {
-  const char* name;         // as a user types it
+  const char* name;  // as a user types it
   const char* description;
   Result<std::unique_ptr<Backend>> (*create)(const BackendOptions&);
 };

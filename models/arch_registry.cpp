@@ -5,7 +5,8 @@
 namespace moe {
 
 std::span<const ArchDef> all_archs() {
-  static constexpr const ArchDef* kArchs[] = {&kLlamaArch, &kOlmoeArch, &kQwen2MoeArch, &kQwen3MoeArch, &kGraniteMoeArch, &kGptOssArch, &kDeepseek2Arch};
+  static constexpr const ArchDef* kArchs[] = {&kLlamaArch,      &kOlmoeArch,  &kQwen2MoeArch, &kQwen3MoeArch,
+                                              &kGraniteMoeArch, &kGptOssArch, &kDeepseek2Arch};
   static const std::vector<ArchDef> table = [] {
     std::vector<ArchDef> t;
     for (const ArchDef* a : kArchs) t.push_back(*a);

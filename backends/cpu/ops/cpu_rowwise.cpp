@@ -26,7 +26,8 @@ void for_row_pairs(const OpContext& c, F&& fn) {
   const int64_t n = a.shape.last();
   const bool one_row = b.shape.rank == 1;
   const Range r = c.my_range(row_count(a));
-  for (int64_t i = r.begin; i < r.end; ++i) fn(a.f32() + i * n, b.f32() + (one_row ? 0 : i * b.shape.last()), y.f32() + i * n, n);
+  for (int64_t i = r.begin; i < r.end; ++i)
+    fn(a.f32() + i * n, b.f32() + (one_row ? 0 : i * b.shape.last()), y.f32() + i * n, n);
 }
 
 }  // namespace
@@ -60,8 +61,8 @@ void run_layer_norm(const OpContext& c) {
   });
 }
 
-// YaRN (arXiv 2309.00071 §3.2, appendix A.2): dimension i turns original_ctx · θ_i / 2π times over the trained context; those that
-// turn more than beta_fast keep their frequency, those below beta_slow are interpolated, in between a linear ramp over i.
+// YaRN (arXiv 2309.00071 §3.2, appendix A.2): dimension i turns original_ctx · θ_i / 2π times over the trained context; those
+// that turn more than beta_fast keep their frequency, those below beta_slow are interpolated, in between a linear ramp over i.
 void run_rope_table(const OpContext& c) {
   const auto& a = c.attrs<RopeTableAttrs>();
   const Tensor positions = c.in(0), y = c.out();
@@ -141,7 +142,8 @@ void run_slice(const OpContext& c) {
   const int64_t width = a.end - a.begin;
   for_rows(c, [&](const float* x, float* y, int64_t n) {
     const int64_t part = n / a.groups;
-    for (int64_t g = 0; g < a.groups; ++g) std::memcpy(y + g * width, x + g * part + a.begin, static_cast<size_t>(width) * sizeof(float));
+    for (int64_t g = 0; g < a.groups; ++g)
+      std::memcpy(y + g * width, x + g * part + a.begin, static_cast<size_t>(width) * sizeof(float));
   });
 }
 

@@ -1,4 +1,4 @@
-#include "models/blocks/ffn.h"
+#include "models/blocks/ffn_block.h"
 
 namespace moe {
 namespace {
@@ -27,7 +27,8 @@ ValueId dense_ffn(GraphBuilder& b, ValueId x, const std::string& kind, int64_t d
   const int64_t d = b.config().d_model;
   const auto part = [&](const char* which, ValueId from, int64_t n_out, int64_t n_in) {
     const std::string base = which + kind;
-    return b.linear(from, b.matrix(base + ".weight", {n_out, n_in}), b.vector(base + ".bias", n_out, Role::kBias, Presence::kOptional));
+    return b.linear(from, b.matrix(base + ".weight", {n_out, n_in}),
+                    b.vector(base + ".bias", n_out, Role::kBias, Presence::kOptional));
   };
   const ValueId gate = part("ffn_gate", x, d_ff, d), up = part("ffn_up", x, d_ff, d);
   return part("ffn_down", b.op(Op::kGlu, {gate, up}, glu), d, d_ff);
@@ -42,7 +43,8 @@ ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& bl
   r.n_group = c.n_group > 1 ? c.n_group : 1, r.topk_group = c.n_group > 1 ? c.topk_group : 1;
   add_tables(b, r);
 
-  r.logits = b.linear(x, b.matrix("ffn_gate_inp.weight", {E, d}, Presence::kRequired, Role::kRouter), b.vector("ffn_gate_inp.bias", E, Role::kBias, bias));
+  r.logits = b.linear(x, b.matrix("ffn_gate_inp.weight", {E, d}, Presence::kRequired, Role::kRouter),
+                      b.vector("ffn_gate_inp.bias", E, Role::kBias, bias));
   RouteAttrs a;
   a.n_experts = E, a.k_capacity = k_capacity(b), a.gating = block.gating, a.normalize = block.normalize, a.scale = block.scale;
   a.n_group = r.n_group, a.topk_group = r.topk_group, a.group_top = block.group_top;
@@ -56,8 +58,8 @@ ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& bl
 
   const auto project = [&](const char* which, ValueId from, ValueId rows_used, ValueId cols_used, int64_t n_out, int64_t n_in) {
     const std::string base = which;
-    return b.op(Op::kMoeLinear, {from, r.ids, b.matrix(base + ".weight", {E, n_out, n_in}), b.plain_matrix(base + ".bias", {E, n_out}, Role::kBias, bias),
-                                 rows_used, cols_used});
+    return b.op(Op::kMoeLinear, {from, r.ids, b.matrix(base + ".weight", {E, n_out, n_in}),
+                                 b.plain_matrix(base + ".bias", {E, n_out}, Role::kBias, bias), rows_used, cols_used});
   };
   ValueId gate, up;
   if (b.has("ffn_gate_up_exps.weight")) {

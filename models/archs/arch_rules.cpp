@@ -1,9 +1,11 @@
-#include "models/archs/common.h"
+#include "models/archs/arch_rules.h"
 
 namespace moe {
 
 Status require_expert_width(ModelConfig& c, const std::string& source) {
-  const auto missing = [&](const char* key) { return Status::NotFound(source + ": key '" + c.arch + "." + key + "' is missing or 0"); };
+  const auto missing = [&](const char* key) {
+    return Status::NotFound(source + ": key '" + c.arch + "." + key + "' is missing or 0");
+  };
   if (c.n_expert == 0) return missing("expert_count");
   if (c.d_ff_expert == 0) c.d_ff_expert = c.d_ff;
   if (c.d_ff_expert == 0) return missing("expert_feed_forward_length");

@@ -1,5 +1,5 @@
-// Attention over the cache: stores the new keys and values, then streams the visible keys in chunks with a running maximum and sum
-// (online softmax, arXiv 1805.02867; FlashAttention, arXiv 2205.14135).
+// Attention over the cache: stores the new keys and values, then streams the visible keys in chunks with a running maximum and
+// sum (online softmax, arXiv 1805.02867; FlashAttention, arXiv 2205.14135).
 //
 // Chunks begin at multiples of kChunk positions whatever the batch, and one thread does all of a query's chunks in order, so a
 // query's bits depend on nothing but its own keys. Queries of the heads that share a key head go through a chunk together.
@@ -12,9 +12,9 @@
 namespace moe::cpu {
 namespace {
 
-constexpr int64_t kChunk = 128;      // keys scored at a time
-constexpr int64_t kHeadBlock = 16;   // most query heads of one key head in a task
-constexpr int64_t kQueries = 32;     // most queries (heads × tokens) in a task
+constexpr int64_t kChunk = 128;     // keys scored at a time
+constexpr int64_t kHeadBlock = 16;  // most query heads of one key head in a task
+constexpr int64_t kQueries = 32;    // most queries (heads × tokens) in a task
 
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
@@ -32,9 +32,12 @@ struct Cache {
 
 void encode(const KernelTable& k, DType dtype, const float* from, void* to, int64_t n) {
   switch (dtype) {
-    case DType::kF16: return k.encode_f16(from, to, n);
-    case DType::kQ8_0: return k.encode_q8_0(from, to, n);
-    default: std::copy(from, from + n, static_cast<float*>(to));
+    case DType::kF16:
+      return k.encode_f16(from, to, n);
+    case DType::kQ8_0:
+      return k.encode_q8_0(from, to, n);
+    default:
+      std::copy(from, from + n, static_cast<float*>(to));
   }
 }
 
@@ -70,9 +73,11 @@ class AttentionRun {
     const Range tokens = c_.my_range(n_tokens_);
     store(0, a_.n_kv_head, tokens.begin, tokens.end);
     c_.barrier();
-    const int64_t head_block = n_tokens_ <= 4 ? std::clamp<int64_t>(a_.n_head / c_.parts, 1, std::min(group_, kHeadBlock)) : std::min(group_, kHeadBlock);
+    const int64_t head_block = n_tokens_ <= 4 ? std::clamp<int64_t>(a_.n_head / c_.parts, 1, std::min(group_, kHeadBlock))
+                                              : std::min(group_, kHeadBlock);
     const int64_t token_block = std::max<int64_t>(1, kQueries / head_block);
-    const int64_t head_blocks = (group_ + head_block - 1) / head_block, token_blocks = (n_tokens_ + token_block - 1) / token_block;
+    const int64_t head_blocks = (group_ + head_block - 1) / head_block,
+                  token_blocks = (n_tokens_ + token_block - 1) / token_block;
     const int64_t n_tasks = a_.n_kv_head * head_blocks * token_blocks;
     for (int64_t task = c_.take_task(); task < n_tasks; task = c_.take_task()) {
       const int64_t tb = token_blocks - 1 - task / (a_.n_kv_head * head_blocks);  // the latest tokens see most keys: first
@@ -86,9 +91,11 @@ class AttentionRun {
   void store(int64_t head_begin, int64_t head_end, int64_t token_begin, int64_t token_end) const {
     for (int64_t t = token_begin; t < token_end; ++t)
       for (int64_t h = head_begin; h < head_end; ++h) {
-        encode(c_.kernels, keys_.tensor.dtype, k_.f32() + (t * a_.n_kv_head + h) * a_.head_dim, keys_.row(slots_[t], h, positions_[t]), a_.head_dim);
+        encode(c_.kernels, keys_.tensor.dtype, k_.f32() + (t * a_.n_kv_head + h) * a_.head_dim,
+               keys_.row(slots_[t], h, positions_[t]), a_.head_dim);
         if (v_)
-          encode(c_.kernels, values_.tensor.dtype, v_.f32() + (t * a_.n_kv_head + h) * a_.v_dim, values_.row(slots_[t], h, positions_[t]), a_.v_dim);
+          encode(c_.kernels, values_.tensor.dtype, v_.f32() + (t * a_.n_kv_head + h) * a_.v_dim,
+                 values_.row(slots_[t], h, positions_[t]), a_.v_dim);
       }
   }
 

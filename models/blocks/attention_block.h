@@ -17,8 +17,8 @@ struct AttentionBlock {
   float scale = 0;  // 0: 1 / √head_dim
 };
 
-// Grouped-query attention of the current layer over its cache: q, k, v from attn_{q,k,v} or a fused attn_qkv, rotation, attention,
-// attn_output. x (T, d_model) is normed already; the result is (T, d_model) without the residual.
+// Grouped-query attention of the current layer over its cache: q, k, v from attn_{q,k,v} or a fused attn_qkv, rotation,
+// attention, attn_output. x (T, d_model) is normed already; the result is (T, d_model) without the residual.
 ValueId attention_block(GraphBuilder& b, ValueId x, ValueId rope, const AttentionBlock& block);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434 §2.1) in its absorbed form: the cache holds one row of

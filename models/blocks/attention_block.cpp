@@ -1,4 +1,4 @@
-#include "models/blocks/attention.h"
+#include "models/blocks/attention_block.h"
 
 #include <cmath>
 
@@ -11,12 +11,14 @@ struct Projections {
 
 Projections project(GraphBuilder& b, ValueId x, const AttentionBlock& block) {
   const ModelConfig& c = b.config();
-  const int64_t d = c.d_model, nq = int64_t{c.n_head} * c.head_dim, nk = int64_t{c.n_kv_head} * c.head_dim, nv = int64_t{c.n_kv_head} * c.v_dim;
+  const int64_t d = c.d_model, nq = int64_t{c.n_head} * c.head_dim, nk = int64_t{c.n_kv_head} * c.head_dim,
+                nv = int64_t{c.n_kv_head} * c.v_dim;
   if (b.has("attn_qkv.weight")) {
     const int64_t all = nq + nk + nv;
     const bool biased = b.has("attn_qkv.bias");
     const auto part = [&](int64_t begin, int64_t n) {
-      return b.linear(x, b.matrix_rows("attn_qkv.weight", begin, n, all, d), biased ? b.vector_rows("attn_qkv.bias", begin, n, all) : kNone);
+      return b.linear(x, b.matrix_rows("attn_qkv.weight", begin, n, all, d),
+                      biased ? b.vector_rows("attn_qkv.bias", begin, n, all) : kNone);
     };
     return {part(0, nq), part(nq, nk), part(nq + nk, nv)};
   }
@@ -88,7 +90,8 @@ ValueId latent_attention_block(GraphBuilder& b, ValueId x, ValueId rope, float s
   // Newer files split kv_b into its two halves and store the key half transposed.
   const bool split = b.has("attn_k_b.weight");
   const ValueId kv_b = split ? kNone : b.matrix("attn_kv_b.weight", {h * (nope + dv), r});
-  const ValueId q_latent = split ? b.op(Op::kHeadLinear, {q_nope, b.head_matrices("attn_k_b.weight", h, r, nope)}, HeadLinearAttrs{h, r, 0, r, false})
+  const ValueId q_latent = split ? b.op(Op::kHeadLinear, {q_nope, b.head_matrices("attn_k_b.weight", h, r, nope)},
+                                        HeadLinearAttrs{h, r, 0, r, false})
                                  : b.op(Op::kHeadLinear, {q_nope, kv_b}, HeadLinearAttrs{h, nope + dv, 0, nope, true});
   q = b.op(Op::kConcat, {q_latent, q_rot}, GroupAttrs{h, 0, 0});
 
@@ -98,8 +101,9 @@ ValueId latent_attention_block(GraphBuilder& b, ValueId x, ValueId rope, float s
   a.n_head = h, a.n_kv_head = 1, a.head_dim = r + rot, a.v_dim = r, a.scale = scale;
   const ValueId y = b.op(Op::kAttention, {q, k, kNone, cache.k, kNone, b.model().positions, b.model().slots, kNone}, a);
 
-  const ValueId heads = split ? b.op(Op::kHeadLinear, {y, b.head_matrices("attn_v_b.weight", h, dv, r)}, HeadLinearAttrs{h, dv, 0, dv, false})
-                              : b.op(Op::kHeadLinear, {y, kv_b}, HeadLinearAttrs{h, nope + dv, nope, dv, false});
+  const ValueId heads =
+      split ? b.op(Op::kHeadLinear, {y, b.head_matrices("attn_v_b.weight", h, dv, r)}, HeadLinearAttrs{h, dv, 0, dv, false})
+            : b.op(Op::kHeadLinear, {y, kv_b}, HeadLinearAttrs{h, nope + dv, nope, dv, false});
   return b.linear(heads, b.matrix("attn_output.weight", {c.d_model, h * dv}));
 }
 

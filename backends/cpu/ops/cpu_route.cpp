@@ -80,8 +80,10 @@ class Router {
     for (int64_t g = 0; g < a_.n_group; ++g) {
       float best[2] = {kOut, kOut};
       for (int64_t e = g * size; e < (g + 1) * size; ++e) {
-        if (v_[e] > best[0]) best[1] = best[0], best[0] = v_[e];
-        else best[1] = std::max(best[1], v_[e]);
+        if (v_[e] > best[0])
+          best[1] = best[0], best[0] = v_[e];
+        else
+          best[1] = std::max(best[1], v_[e]);
       }
       group_[g] = best[0] + (a_.group_top > 1 && best[1] != kOut ? best[1] : 0);
     }
@@ -121,8 +123,10 @@ class Router {
       if (t_.threshold > 0 && !(weights[i] > bar)) ids[i] = -1, weights[i] = 0;
     for (int64_t i = 0; i < K; ++i) kept += weights[i];
     float divisor = 1;
-    if (a_.normalize || a_.gating == Gating::kSoftmaxSelected) divisor = std::max(kept, kSmallestSum);
-    else if (kept != all) divisor = kept / all;
+    if (a_.normalize || a_.gating == Gating::kSoftmaxSelected)
+      divisor = std::max(kept, kSmallestSum);
+    else if (kept != all)
+      divisor = kept / all;
     for (int64_t i = 0; i < K; ++i) {
       if (divisor != 1) weights[i] /= divisor;
       weights[i] *= a_.scale;
@@ -161,14 +165,22 @@ class Router {
 
 size_t scratch_route(const Graph&, const Node& node, int64_t) {
   const auto& a = std::get<RouteAttrs>(node.attrs);
-  return 2 * align_up(static_cast<size_t>(a.n_experts) * sizeof(float)) + align_up(static_cast<size_t>(a.n_group) * sizeof(float));
+  return 2 * align_up(static_cast<size_t>(a.n_experts) * sizeof(float)) +
+         align_up(static_cast<size_t>(a.n_group) * sizeof(float));
 }
 
 void run_route(const OpContext& c) {
   const Tensor logits = c.in(0);
   const float* params = c.in(2).f32();
-  const Tables tables{std::max<int64_t>(1, std::lrint(params[0])), std::max<int64_t>(1, std::lrint(params[1])), params[2], params[3],
-                      c.in(3).i8(), c.in(4).i32(), c.in(5).f32(), c.in(6).i32(), c.has(1) ? c.in(1).f32() : nullptr};
+  const Tables tables{std::max<int64_t>(1, std::lrint(params[0])),
+                      std::max<int64_t>(1, std::lrint(params[1])),
+                      params[2],
+                      params[3],
+                      c.in(3).i8(),
+                      c.in(4).i32(),
+                      c.in(5).f32(),
+                      c.in(6).i32(),
+                      c.has(1) ? c.in(1).f32() : nullptr};
   Arena::Frame frame(c.scratch);
   Router router(c, tables);
   const int64_t E = logits.shape.last(), K = c.out(0).shape.last();

@@ -1,4 +1,4 @@
-#include "models/blocks/rope.h"
+#include "models/blocks/rope_block.h"
 
 #include <cmath>
 
@@ -17,9 +17,9 @@ ValueId rope_table(GraphBuilder& b, float yarn_mscale) {
   if (scaled) a.freq_scale = 1 / c.rope_factor;
   if (scaled && c.rope_scaling == "yarn") {
     a.ext_factor = 1;
-    a.attn_factor *= c.rope_log_multiplier != 0
-                         ? yarn_magnitude(c.rope_factor, yarn_mscale) / yarn_magnitude(c.rope_factor, 10 * c.rope_log_multiplier)
-                         : yarn_magnitude(c.rope_factor, 1);
+    a.attn_factor *= c.rope_log_multiplier != 0 ? yarn_magnitude(c.rope_factor, yarn_mscale) /
+                                                      yarn_magnitude(c.rope_factor, 10 * c.rope_log_multiplier)
+                                                : yarn_magnitude(c.rope_factor, 1);
   }
   const ValueId factors = b.vector("rope_freqs.weight", c.rope_dims / 2, Role::kNorm, Presence::kOptional);
   return b.op(Op::kRopeTable, {b.model().positions, factors}, a);

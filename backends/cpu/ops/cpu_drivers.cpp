@@ -1,0 +1,39 @@
+// The table of drivers: which function runs an op, whether threads may repeat it instead of sharing it, what scratch it takes.
+#include "backends/cpu/op_context.h"
+
+namespace moe::cpu {
+
+size_t scratch_none(const Graph&, const Node&, int64_t) { return 0; }
+
+const Driver& driver(Op op) {
+  static constexpr Driver kDrivers[] = {
+      {run_embed, true, scratch_none},         {run_linear, false, scratch_linear},
+      {run_head_linear, false, scratch_none},  {run_rms_norm, true, scratch_none},
+      {run_layer_norm, true, scratch_none},    {run_rope_table, true, scratch_none},
+      {run_rope, true, scratch_none},          {run_attention, false, scratch_attention},
+      {run_softmax, true, scratch_none},       {run_silu, true, scratch_none},
+      {run_gelu, true, scratch_none},          {run_sigmoid, true, scratch_none},
+      {run_glu, true, scratch_none},           {run_add, true, scratch_none},
+      {run_mul, true, scratch_none},           {run_scale, true, scratch_none},
+      {run_slice, true, scratch_none},         {run_concat, true, scratch_none},
+      {run_select_rows, true, scratch_none},   {run_route, true, scratch_route},
+      {run_moe_linear, false, scratch_moe},    {run_weighted_sum, true, scratch_none},
+      {run_linear_glu, false, scratch_linear}, {run_moe_gate_up, false, scratch_moe},
+      {run_moe_down, false, scratch_moe},      {run_quantize_act, true, scratch_none},
+  };
+  static_assert(sizeof(kDrivers) / sizeof(kDrivers[0]) == kNumOps, "one row an op, in the order of ops.def");
+  return kDrivers[static_cast<size_t>(op)];
+}
+
+DotFn dot_for(const KernelTable& k, DType weight, DType activation) {
+  const auto w = static_cast<size_t>(weight);
+  DotFn fn = activation == DType::kA8 ? k.dot_a8[w] : k.dot_f32[w];
+  MOE_CHECK(fn != nullptr);
+  return fn;
+}
+
+bool multiplies_int8(const KernelTable& k, DType weight, int64_t n_in) {
+  return n_in % 32 == 0 && k.dot_a8[static_cast<size_t>(weight)] != nullptr;
+}
+
+}  // namespace moe::cpu

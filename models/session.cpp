@@ -1,0 +1,415 @@
+#include "models/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/bytes.h"
+#include "core/file.h"
+
+namespace moe {
+namespace {
+
+constexpr int kDefaultContext = 4096;
+constexpr int64_t kMaxPositions = int64_t{1} << 31;  // n_seqs · n_ctx
+
+size_t cell_bytes(const Value& cache) { return dtype_bytes(cache.dtype, cache.shape.last()); }
+
+Status check_cache_type(const char* which, DType t) {
+  if (t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0) return Status::Ok();
+  return Status::InvalidArgument(std::string("cache type of ") + which + ": wanted f32, f16 or q8_0, found " + traits(t).name);
+}
+
+// q8_0 rows are cut in blocks of 32.
+Status check_cache_rows(const Value& cache) {
+  if (cache.shape.last() % traits(cache.dtype).block_elements == 0) return Status::Ok();
+  return Status::Unsupported("cache type " + std::string(traits(cache.dtype).name) + ": wanted heads of a multiple of " +
+                             std::to_string(traits(cache.dtype).block_elements) + ", this model's have " +
+                             std::to_string(cache.shape.last()) + "; use f16");
+}
+
+}  // namespace
+
+// One layer's routing in the form that the route and expert ops read. Swapping a topology rewrites these between two runs.
+struct Session::Tables {
+  float params[8] = {};
+  std::vector<int8_t> allow;      // (kMaxTokenClasses, E)
+  std::vector<float> bias;        // (E)
+  std::vector<int32_t> redirect;  // (E)
+  std::vector<int32_t> width;     // (E)
+
+  void resize(int64_t n_experts) {
+    const auto E = static_cast<size_t>(n_experts);
+    allow.assign(E * kMaxTokenClasses, 0), bias.assign(E, 0), redirect.assign(E, -1), width.assign(E, 0);
+  }
+
+  void fill(const LayerRouting& r, int n_classes, int d_ff) {
+    const float numbers[] = {static_cast<float>(r.k_min), static_cast<float>(r.k_max), r.threshold, r.temperature};
+    std::copy(std::begin(numbers), std::end(numbers), params);
+    std::copy(r.allow.begin(), r.allow.begin() + static_cast<std::ptrdiff_t>(n_classes) * r.n_experts, allow.begin());
+    copy_or(r.bias, bias, 0.0f), copy_or(r.redirect, redirect, -1), copy_or(r.width, width, d_ff);
+  }
+
+  template <class T>
+  static void copy_or(const std::vector<T>& from, std::vector<T>& to, T neutral) {
+    if (from.empty())
+      std::fill(to.begin(), to.end(), neutral);
+    else
+      std::copy(from.begin(), from.end(), to.begin());
+  }
+};
+
+Session::Session(const Model& model, const SessionOptions& options) : model_(model), options_(options) {}
+Session::~Session() = default;
+
+Result<std::unique_ptr<Session>> Session::create(const Model& model, const SessionOptions& wanted) {
+  SessionOptions o = wanted;
+  if (o.n_ctx == 0) o.n_ctx = std::min(kDefaultContext, model.config().n_ctx_train);
+  if (o.max_outputs == 0) o.max_outputs = o.n_seqs;
+  const auto positive = [](const char* what, int value) {
+    return value >= 1 ? Status::Ok()
+                      : Status::InvalidArgument(std::string(what) + ": wanted at least 1, found " + std::to_string(value));
+  };
+  MOE_TRY(positive("n_ctx", o.n_ctx));
+  MOE_TRY(positive("n_seqs", o.n_seqs));
+  MOE_TRY(positive("max_batch", o.max_batch));
+  MOE_TRY(positive("max_outputs", o.max_outputs));
+  if (int64_t{o.n_ctx} * o.n_seqs > kMaxPositions)
+    return Status::InvalidArgument("n_ctx · n_seqs: wanted at most 2^31 positions");
+  MOE_TRY(check_cache_type("keys", o.cache_k));
+  MOE_TRY(check_cache_type("values", o.cache_v));
+  o.max_batch = static_cast<int>(std::min<int64_t>(o.max_batch, int64_t{o.n_ctx} * o.n_seqs));
+  o.max_outputs = std::min(o.max_outputs, o.max_batch);
+
+  std::unique_ptr<Session> s(new Session(model, o));
+  s->sequences_.resize(static_cast<size_t>(o.n_seqs));
+  for (auto& tokens : s->sequences_) tokens.reserve(static_cast<size_t>(o.n_ctx));
+  const auto n = static_cast<size_t>(o.max_batch);
+  s->token_ids_.resize(n), s->positions_.resize(n), s->slots_.resize(n), s->classes_.resize(n);
+  s->rows_.resize(static_cast<size_t>(o.max_outputs));
+  s->growth_.resize(static_cast<size_t>(o.n_seqs));
+  s->topology_ = full_topology(model.routing_shape());
+  const auto& layers = model.routing_shape().layers;
+  s->tables_.resize(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) s->tables_[i].resize(layers[i].n_experts);
+  std::vector<int> capacity;
+  for (const auto& layer : layers) capacity.push_back(layer.k);
+  MOE_TRY(s->compile(std::move(capacity)));
+  MOE_TRY(s->set_topology(s->topology_));
+  return s;
+}
+
+Status Session::compile(std::vector<int> k_capacity) {
+  GraphOptions g;
+  g.n_slots = options_.n_seqs, g.n_ctx = options_.n_ctx, g.cache_k = options_.cache_k, g.cache_v = options_.cache_v;
+  g.n_classes = kMaxTokenClasses, g.k_capacity = std::move(k_capacity), g.observe_router = options_.observe_router;
+  MOE_ASSIGN(ModelGraph graph, model_.graph(g));
+  MOE_ASSIGN(std::unique_ptr<Executable> executable,
+             model_.backend().compile(graph.graph, {options_.max_batch, options_.max_outputs}));
+  graph_ = std::move(graph), executable_ = std::move(executable);  // on an error above the session stays as it was
+  if (cache_k_.empty()) MOE_TRY(allocate_caches());
+  MOE_TRY(bind_caches());
+  const auto bind = [&](ValueId id, auto& values, DType type, Shape shape) {
+    return executable_->bind(id, {values.data(), type, shape});
+  };
+  const Shape tokens{options_.max_batch}, rows{options_.max_outputs};
+  MOE_TRY(bind(graph_.tokens, token_ids_, DType::kI32, tokens));
+  MOE_TRY(bind(graph_.positions, positions_, DType::kI32, tokens));
+  MOE_TRY(bind(graph_.slots, slots_, DType::kI32, tokens));
+  MOE_TRY(bind(graph_.token_class, classes_, DType::kI32, tokens));
+  MOE_TRY(bind(graph_.rows, rows_, DType::kI32, rows));
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    const RouterValues& r = graph_.routers[i];
+    if (r.n_experts == 0) continue;
+    Tables& t = tables_[i];
+    MOE_TRY(executable_->bind(r.params, {t.params, DType::kF32, {8}}));
+    MOE_TRY(bind(r.allow, t.allow, DType::kI8, {kMaxTokenClasses, r.n_experts}));
+    MOE_TRY(bind(r.bias, t.bias, DType::kF32, {r.n_experts}));
+    MOE_TRY(bind(r.redirect, t.redirect, DType::kI32, {r.n_experts}));
+    MOE_TRY(bind(r.width, t.width, DType::kI32, {r.n_experts}));
+  }
+  return Status::Ok();
+}
+
+Status Session::allocate_caches() {
+  for (const CacheValues& c : graph_.caches)
+    for (const bool keys : {true, false}) {
+      const ValueId id = keys ? c.k : c.v;
+      Buffer buffer;
+      if (id != kNone) {
+        const Value& v = graph_.graph.value(id);
+        MOE_TRY(check_cache_rows(v));
+        MOE_ASSIGN(buffer, model_.backend().allocate(cell_bytes(v) * static_cast<size_t>(v.shape.elements() / v.shape.last())));
+      }
+      (keys ? cache_k_ : cache_v_).push_back(std::move(buffer));
+    }
+  return Status::Ok();
+}
+
+Status Session::bind_caches() {
+  for (size_t i = 0; i < graph_.caches.size(); ++i)
+    for (const bool keys : {true, false}) {
+      const ValueId id = keys ? graph_.caches[i].k : graph_.caches[i].v;
+      if (id == kNone) continue;
+      const Value& v = graph_.graph.value(id);
+      MOE_TRY(executable_->bind(id, {(keys ? cache_k_ : cache_v_)[i].data(), v.dtype, v.shape}));
+    }
+  return Status::Ok();
+}
+
+Status Session::set_topology(const RoutingTopology& topology) {
+  MOE_TRY(validate(topology, model_.routing_shape()));
+  std::vector<int> capacity;
+  bool grows = false;
+  for (size_t i = 0; i < topology.layers.size(); ++i) {
+    const RouterValues& r = graph_.routers[i];
+    const int now = r.n_experts > 0 ? static_cast<int>(graph_.graph.value(r.ids).shape.last()) : 0;
+    capacity.push_back(std::max(now, topology.layers[i].k_max));
+    grows = grows || capacity.back() > now;
+  }
+  if (grows) MOE_TRY(compile(std::move(capacity)));
+  for (size_t i = 0; i < topology.layers.size(); ++i)
+    if (graph_.routers[i].n_experts > 0) tables_[i].fill(topology.layers[i], topology.n_classes, graph_.routers[i].d_ff);
+  if (&topology != &topology_) topology_ = topology;
+  return Status::Ok();
+}
+
+Status Session::check_batch(std::span<const BatchToken> batch) const {
+  if (batch.empty()) return Status::InvalidArgument("eval: the batch is empty");
+  if (batch.size() > static_cast<size_t>(options_.max_batch))
+    return Status::OutOfRange("eval: wanted at most " + std::to_string(options_.max_batch) + " tokens, found " +
+                              std::to_string(batch.size()));
+  std::fill(growth_.begin(), growth_.end(), 0);
+  int outputs = 0;
+  for (const BatchToken& t : batch) {
+    if (t.id < 0 || t.id >= model_.config().n_vocab)
+      return Status::InvalidArgument("eval: wanted token ids below " + std::to_string(model_.config().n_vocab) + ", found " +
+                                     std::to_string(t.id));
+    if (t.seq < 0 || t.seq >= options_.n_seqs)
+      return Status::InvalidArgument("eval: wanted sequences below " + std::to_string(options_.n_seqs) + ", found " +
+                                     std::to_string(t.seq));
+    ++growth_[static_cast<size_t>(t.seq)];
+    outputs += t.logits;
+  }
+  if (outputs > options_.max_outputs)
+    return Status::OutOfRange("eval: wanted at most " + std::to_string(options_.max_outputs) + " rows of logits, found " +
+                              std::to_string(outputs));
+  for (int s = 0; s < options_.n_seqs; ++s)
+    if (length(s) + growth_[static_cast<size_t>(s)] > options_.n_ctx)
+      return Status::OutOfRange("context full: sequence " + std::to_string(s) + " would hold " +
+                                std::to_string(length(s) + growth_[static_cast<size_t>(s)]) + " tokens, the context is " +
+                                std::to_string(options_.n_ctx));
+  return Status::Ok();
+}
+
+Status Session::eval(std::span<const BatchToken> batch) {
+  n_logits_ = 0;
+  MOE_TRY(check_batch(batch));
+  int n_outputs = 0;
+  std::fill(growth_.begin(), growth_.end(), 0);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const BatchToken& t = batch[i];
+    token_ids_[i] = t.id, slots_[i] = t.seq;
+    positions_[i] = length(t.seq) + growth_[static_cast<size_t>(t.seq)]++;
+    classes_[i] = topology_.token_class.empty() ? 0 : topology_.token_class[static_cast<size_t>(t.id)];
+    if (t.logits) rows_[static_cast<size_t>(n_outputs++)] = static_cast<int32_t>(i);
+  }
+  RunShape shape;
+  shape.n_tokens = static_cast<int64_t>(batch.size()), shape.n_outputs = n_outputs;
+  MOE_TRY(executable_->run(shape));
+  if (n_outputs > 0) {
+    MOE_ASSIGN(logits_, executable_->read(graph_.logits));
+    const float* x = logits_.f32();
+    const int64_t n = int64_t{n_outputs} * model_.config().n_vocab;
+    if (!std::all_of(x, x + n, [](float v) { return !std::isnan(v); })) {
+      MOE_TRY(model_.check_weights());
+      return Status::Corrupt("eval: the logits are not numbers although all weights are: the activations overflowed");
+    }
+  }
+  for (const BatchToken& t : batch) sequences_[static_cast<size_t>(t.seq)].push_back(t.id);
+  n_logits_ = n_outputs;
+  if (observer_) notify(static_cast<int>(batch.size()));
+  return Status::Ok();
+}
+
+Status Session::eval_prompt(std::span<const Token> tokens, int seq, const LogitsFunction& on_logits,
+                            const ProgressFunction& on_progress) {
+  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("eval_prompt: no sequence " + std::to_string(seq));
+  const int before = length(seq);
+  if (before + static_cast<int64_t>(tokens.size()) > options_.n_ctx)
+    return Status::OutOfRange("prompt too long: " + std::to_string(tokens.size()) + " tokens after " + std::to_string(before) +
+                              ", the context is " + std::to_string(options_.n_ctx) + "; raise --ctx or shorten the prompt");
+  const size_t step = static_cast<size_t>(on_logits ? options_.max_outputs : options_.max_batch);
+  std::vector<BatchToken> batch;
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t n = std::min(step, tokens.size() - done);
+    batch.clear();
+    for (size_t i = 0; i < n; ++i) batch.push_back({tokens[done + i], seq, on_logits || done + i + 1 == tokens.size()});
+    if (Status s = eval(batch); !s.ok()) {
+      MOE_TRY(truncate(seq, before));
+      return s;
+    }
+    if (on_logits)
+      on_logits(before + static_cast<int>(done), {logits_.f32(), n * static_cast<size_t>(model_.config().n_vocab)});
+    done += n;
+    if (on_progress && !on_progress(static_cast<int>(done)) && done < tokens.size())
+      return Status::Cancelled("stopped after " + std::to_string(done) + " tokens of the prompt");
+  }
+  return Status::Ok();
+}
+
+void Session::notify(int n_tokens) {
+  for (size_t i = 0; i < graph_.routers.size(); ++i) {
+    const RouterValues& r = graph_.routers[i];
+    if (r.n_experts == 0) continue;
+    const Result<Tensor> ids = executable_->read(r.ids), weights = executable_->read(r.weights);
+    RouterView view{static_cast<int>(i), n_tokens,       r.n_experts, static_cast<int>(ids->shape.last()),
+                    ids->i32(),          weights->f32(), nullptr};
+    if (options_.observe_router) view.logits = executable_->read(r.logits)->f32();
+    observer_(view);
+  }
+}
+
+std::span<const float> Session::logits(int i) const {
+  MOE_CHECK(i >= 0 && i < n_logits_);
+  const auto n = static_cast<size_t>(model_.config().n_vocab);
+  return {logits_.f32() + static_cast<size_t>(i) * n, n};
+}
+
+int Session::length(int seq) const { return static_cast<int>(tokens(seq).size()); }
+
+std::span<const Token> Session::tokens(int seq) const {
+  MOE_CHECK(seq >= 0 && seq < options_.n_seqs);
+  return sequences_[static_cast<size_t>(seq)];
+}
+
+Status Session::truncate(int seq, int n) {
+  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("truncate: no sequence " + std::to_string(seq));
+  if (n < 0 || n > length(seq))
+    return Status::OutOfRange("truncate: wanted 0 to " + std::to_string(length(seq)) + ", found " + std::to_string(n));
+  sequences_[static_cast<size_t>(seq)].resize(static_cast<size_t>(n));
+  return Status::Ok();
+}
+
+namespace {
+
+// Calls f(buffer, first byte, bytes) for the used cells of every head of one sequence.
+template <class F>
+Status for_cells(const ModelGraph& g, const std::vector<Buffer>& k, const std::vector<Buffer>& v, int seq, int n, F&& f) {
+  for (size_t i = 0; i < g.caches.size(); ++i)
+    for (const bool keys : {true, false}) {
+      const ValueId id = keys ? g.caches[i].k : g.caches[i].v;
+      if (id == kNone) continue;
+      const Value& value = g.graph.value(id);
+      const size_t row = cell_bytes(value), heads = static_cast<size_t>(value.shape[1]),
+                   n_ctx = static_cast<size_t>(value.shape[2]);
+      for (size_t h = 0; h < heads; ++h)
+        MOE_TRY(f((keys ? k : v)[i], (static_cast<size_t>(seq) * heads + h) * n_ctx * row, static_cast<size_t>(n) * row));
+    }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status Session::copy_sequence(int from, int to) {
+  for (const int s : {from, to})
+    if (s < 0 || s >= options_.n_seqs) return Status::InvalidArgument("copy_sequence: no sequence " + std::to_string(s));
+  if (from == to) return Status::Ok();
+  std::vector<std::byte> bytes;
+  const size_t n = tokens(from).size();
+  const auto copy = [&](const Buffer& b, size_t offset, size_t count) -> Status {
+    bytes.resize(count);
+    MOE_TRY(model_.backend().read(b, offset, bytes.data(), count));
+    // The same head of another sequence lies a whole sequence of cells away.
+    const size_t per_sequence = b.bytes() / static_cast<size_t>(options_.n_seqs);
+    const size_t target = offset + static_cast<size_t>(to) * per_sequence - static_cast<size_t>(from) * per_sequence;
+    return model_.backend().write(const_cast<Buffer&>(b), target, bytes.data(), count);
+  };
+  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, from, static_cast<int>(n), copy));
+  sequences_[static_cast<size_t>(to)] = sequences_[static_cast<size_t>(from)];
+  sequences_[static_cast<size_t>(to)].reserve(static_cast<size_t>(options_.n_ctx));
+  return Status::Ok();
+}
+
+// Session file, little-endian:
+//   "MOESESS1" | u64 model hash | u32 dtype of keys (GGUF id) | u32 dtype of values | u32 n tokens | u32 0
+//   i32 token ids [n] | for each layer, keys then values, for each head: n cells as the cache holds them
+namespace {
+constexpr char kMagic[8] = {'M', 'O', 'E', 'S', 'E', 'S', 'S', '1'};
+}
+
+Status Session::save(int seq, const std::string& path) const {
+  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("save: no sequence " + std::to_string(seq));
+  MOE_ASSIGN(AtomicFile file, AtomicFile::create(path));
+  ByteWriter head;
+  head.write_bytes(kMagic, sizeof kMagic);
+  head.write<uint64_t>(model_.hash());
+  head.write<uint32_t>(traits(options_.cache_k).gguf_id);
+  head.write<uint32_t>(traits(options_.cache_v).gguf_id);
+  head.write<uint32_t>(static_cast<uint32_t>(length(seq)));
+  head.write<uint32_t>(0);
+  head.write_bytes(tokens(seq).data(), tokens(seq).size_bytes());
+  MOE_TRY(file.write(head.bytes()));
+  std::vector<std::byte> bytes;
+  const auto append = [&](const Buffer& b, size_t offset, size_t count) -> Status {
+    bytes.resize(count);
+    MOE_TRY(model_.backend().read(b, offset, bytes.data(), count));
+    return file.write(bytes);
+  };
+  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, length(seq), append));
+  return file.commit();
+}
+
+Status Session::restore(int seq, const std::string& path) {
+  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("restore: no sequence " + std::to_string(seq));
+  MOE_ASSIGN(const MappedFile file, MappedFile::open(path));
+  ByteReader r(file.bytes());
+  const auto corrupt = [&](const std::string& what) { return Status::Corrupt(path + ": " + what); };
+  std::string_view magic;
+  uint64_t hash = 0;
+  uint32_t type_k = 0, type_v = 0, n = 0, zero = 0;
+  if (!r.read_view(sizeof kMagic, magic) || magic != std::string_view(kMagic, sizeof kMagic))
+    return corrupt("not a session file");
+  if (!r.read(hash) || !r.read(type_k) || !r.read(type_v) || !r.read(n) || !r.read(zero))
+    return corrupt("the header is cut off");
+  if (hash != model_.hash())
+    return corrupt("made for model " + hash_to_hex(hash) + ", this one is " + hash_to_hex(model_.hash()));
+  if (type_k != traits(options_.cache_k).gguf_id || type_v != traits(options_.cache_v).gguf_id)
+    return corrupt("cache types differ: wanted " + std::string(traits(options_.cache_k).name) + " and " +
+                   traits(options_.cache_v).name);
+  if (n > static_cast<uint32_t>(options_.n_ctx))
+    return Status::OutOfRange(path + ": holds " + std::to_string(n) + " tokens, the context is " +
+                              std::to_string(options_.n_ctx));
+  std::span<const std::byte> ids;
+  if (!r.read_bytes(size_t{n} * sizeof(Token), ids)) return corrupt("the token ids are cut off");
+  std::vector<Token> restored(n);
+  if (n > 0) std::memcpy(restored.data(), ids.data(), ids.size());
+  for (const Token t : restored)
+    if (t < 0 || t >= model_.config().n_vocab) return corrupt("token id " + std::to_string(t) + " is outside the vocabulary");
+  size_t wanted = 0;
+  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, static_cast<int>(n), [&](const Buffer&, size_t, size_t count) {
+    wanted += count;
+    return Status::Ok();
+  }));
+  if (r.remaining() != wanted)
+    return corrupt("wanted " + std::to_string(wanted) + " bytes of cache, found " + std::to_string(r.remaining()));
+  sequences_[static_cast<size_t>(seq)].clear();
+  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, static_cast<int>(n), [&](const Buffer& b, size_t offset, size_t count) {
+    std::span<const std::byte> cells;
+    MOE_CHECK(r.read_bytes(count, cells));
+    return model_.backend().write(const_cast<Buffer&>(b), offset, cells.data(), count);
+  }));
+  sequences_[static_cast<size_t>(seq)].assign(restored.begin(), restored.end());
+  return Status::Ok();
+}
+
+ExecutableStats Session::stats() const { return executable_->stats(); }
+
+size_t Session::cache_bytes() const {
+  size_t bytes = 0;
+  for (const Buffer& b : cache_k_) bytes += b.bytes();
+  for (const Buffer& b : cache_v_) bytes += b.bytes();
+  return bytes;
+}
+
+}  // namespace moe
