@@ -16,6 +16,8 @@ uint64_t hash_of(Token left, Token right) {
   return mixed ^ mixed >> 32;
 }
 
+bool is_plain_ascii(uint8_t b) { return (b >= 0x20 && b < 0x7F) || b == '\t' || b == '\n' || b == '\r'; }
+
 }  // namespace
 
 // Turns the lines of tokenizer.ggml.merges into pairs of tokens. A merge may lead to a text that is no token, as a step to a
@@ -126,13 +128,16 @@ Status BpeEncoder::encode_word(std::string_view word, MergeScratch& scratch, std
   return Status::Ok();
 }
 
+// Published vocabularies lack bytes that their training text did not have (StarCoder 0xF1, Falcon most control characters).
+// Like llama.cpp and Hugging Face's tokenizers we leave those out of the prompt, but not what people type.
 Status BpeEncoder::append_bytes(std::string_view bytes, std::vector<Token>& out) const {
   for (const char c : bytes) {
     const auto byte = static_cast<uint8_t>(c);
-    if (vocabulary_->byte_token(byte) == kNoToken) {
+    if (vocabulary_->byte_token(byte) != kNoToken) {
+      out.push_back(vocabulary_->byte_token(byte));
+    } else if (is_plain_ascii(byte)) {
       return Status::Unsupported("tokenizer: the vocabulary has no token for byte " + std::to_string(byte) + " of the text");
     }
-    out.push_back(vocabulary_->byte_token(byte));
   }
   return Status::Ok();
 }

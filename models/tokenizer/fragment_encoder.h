@@ -15,7 +15,7 @@ class FragmentEncoder {
   virtual ~FragmentEncoder() = default;
 
   // Appends the tokens of `text` to `out`. `opens_text`: nothing, or a special token, comes before it. `text` is any bytes,
-  // at most kMaxTextBytes. Fails only where the vocabulary has no token for a byte.
+  // at most kMaxTextBytes. Fails only where the vocabulary has no token for a byte that the text needs.
   virtual Status encode(std::string_view text, bool opens_text, std::vector<Token>& out) const = 0;
 };
 

@@ -2,8 +2,8 @@
 // files, in the form and under the names that llama.cpp gives them (src/llama-vocab.cpp), with these exceptions:
 // - gpt-4o has the published expression; llama.cpp approximates its letter cases and drops combining marks, which splits
 //   Hindi, Thai or Khmer words where the models were not trained to see a split.
-// - where llama.cpp writes a range that holds U+3000, the range here begins behind it, because llama.cpp's matcher takes
-//   that character for a blank before the range can see it.
+// - ranges that hold blanks above ASCII (U+3000, U+2029) leave them out here, because llama.cpp's matcher takes them for
+//   plain blanks before the range can see them.
 #include "models/tokenizer/pretokenizer.h"
 
 #include <algorithm>
@@ -37,16 +37,21 @@ constexpr std::string_view kTekken = MOE_LOWER_WORD "|" MOE_UPPER_WORD R"(|\p{N}
 #undef MOE_LOWER_WORD
 
 constexpr std::string_view kNewline = R"([\r\n])";
-constexpr std::string_view kCjkAndHangul = "[一-龥ࠀ-一가-퟿]+";
+// "[一-龥ࠀ-一가-퟿]+" (U+0800 to U+4E00 is as published), without the blanks inside.
+constexpr std::string_view kCjkAndHangul =
+    "[一-龥\u0800-\u167F\u1681-\u1FFF\u200B-\u2027\u202A-\u202E\u2030-\u205E\u2060-\u2FFF\u3001-一가-\uD7FF]+";
 constexpr std::string_view kDigit = R"(\p{N})";
 constexpr std::string_view kThreeDigits = "[0-9][0-9][0-9]";
 
 // Letters of the scripts with two cases, as of the Unicode version that deepseek-llm was built with.
 constexpr std::string_view kDeepseekLetters =
     R"(\s?[)"
-    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-"
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"
+    "ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-"
     "ώ"
-    "ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-"
+    "ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-"
+    "ꝯꝱ-"
+    "ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-"
     "𐑏"
     "𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
     "]+";
@@ -63,7 +68,7 @@ struct Row {
   PretokenizerTraits traits = {false, false};
 };
 
-const Row kRows[] = {
+constexpr Row kRows[] = {
     {{"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2, R"(\p{N}+)", kThreeDigits}},
     {{"gpt-2", "phi-2", "exaone4", "mellum", "gigachat", "a.x-4.0"}, {kGpt2}},
     {{"olmo", "mpt", "jais", "trillion", "granite-docling"}, {kGpt2}},

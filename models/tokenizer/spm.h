@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/tokenizer/fragment_encoder.h"
+#include "models/tokenizer/merge_symbols.h"
 #include "models/tokenizer/vocabulary.h"
 
 namespace moe {
@@ -22,6 +23,8 @@ class SpmEncoder final : public FragmentEncoder {
  private:
   explicit SpmEncoder(const Vocabulary& vocabulary) : vocabulary_(&vocabulary) {}
   std::string mark_blanks(std::string_view text, bool opens_text) const;
+  size_t word_end(std::string_view marked, size_t begin) const;
+  Status encode_word(std::string_view word, MergeScratch& scratch, std::vector<Token>& out) const;
   Token find(std::string_view text) const;
   Status append_bytes(std::string_view bytes, std::vector<Token>& out) const;
 
@@ -29,6 +32,7 @@ class SpmEncoder final : public FragmentEncoder {
   std::vector<uint32_t> order_;  // (n_vocab): smaller for higher scores
   Token unk_ = kNoToken;
   bool add_space_prefix_ = false;
+  bool blanks_open_words_ = false;  // no token goes on over a blank, so the text may be encoded word by word
 };
 
 }  // namespace moe

@@ -37,7 +37,7 @@ class Tokenizer {
   };
 
   // Any bytes: what is not UTF-8 survives byte by byte. User-defined tokens match always. Fails for texts above 512 MiB, and
-  // where the vocabulary lacks a byte.
+  // where the vocabulary lacks a byte (byte-level BPE: a printable ASCII one; it leaves other bytes without a token out).
   Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options) const;
   Result<std::vector<Token>> encode(std::string_view text) const;
 
