@@ -30,13 +30,15 @@ struct NormAttrs {
 };
 
 // Rotary angles of a position (RoFormer, arXiv 2104.09864) with YaRN's frequency blend (arXiv 2309.00071 §3.4):
-//   θ_i = base^(−2i/dims) / freq_factor_i; interpolated θ_i·freq_scale and plain θ_i are mixed by a ramp over i when ext_factor ≠ 0.
+//   θ_i = base^(−2i/dims) / freq_factor_i; interpolated θ_i·freq_scale and plain θ_i are mixed by a ramp over i when ext_factor
+//   ≠ 0.
 struct RopeTableAttrs {
-  int64_t dims = 0;             // rotated elements of a head, even
+  int64_t dims = 0;  // rotated elements of a head, even
   float base = 10000;
-  float freq_scale = 1;         // 1 / scaling factor
-  float ext_factor = 0;         // 1: YaRN, 0: none or linear
-  float attn_factor = 1;        // multiplies cos and sin (YaRN's magnitude correction included by the caller's rule, see rope_table.cpp)
+  float freq_scale = 1;  // 1 / scaling factor
+  float ext_factor = 0;  // 1: YaRN, 0: none or linear
+  float attn_factor =
+      1;  // multiplies cos and sin (YaRN's magnitude correction included by the caller's rule, see rope_table.cpp)
   float beta_fast = 32, beta_slow = 1;
   int64_t original_ctx = 0;
   template <class F>
@@ -85,8 +87,8 @@ struct AttentionAttrs {
   float softcap = 0;   // s → softcap · tanh(s / softcap); 0: none
   template <class F>
   void fields(F&& f) const {
-    f("n_head", n_head), f("n_kv_head", n_kv_head), f("head_dim", head_dim), f("v_dim", v_dim), f("scale", scale), f("window", window),
-        f("softcap", softcap);
+    f("n_head", n_head), f("n_kv_head", n_kv_head), f("head_dim", head_dim), f("v_dim", v_dim), f("scale", scale),
+        f("window", window), f("softcap", softcap);
   }
 };
 
@@ -104,25 +106,29 @@ struct GluAttrs {
   }
 };
 
-enum class Gating : int { kSoftmax, kSigmoid, kSoftmaxSelected };  // kSoftmaxSelected: top-k on logits, softmax over the selected
+enum class Gating : int {
+  kSoftmax,
+  kSigmoid,
+  kSoftmaxSelected
+};  // kSoftmaxSelected: top-k on logits, softmax over the selected
 
 struct RouteAttrs {
   int64_t n_experts = 0;
   int64_t k_capacity = 0;  // slots of the output: the largest k a topology may ask for before the session is planned again
   Gating gating = Gating::kSoftmax;
-  bool normalize = false;  // selected weights are divided by their sum
-  float scale = 1;         // then multiplied by this
+  bool normalize = false;               // selected weights are divided by their sum
+  float scale = 1;                      // then multiplied by this
   int64_t n_group = 1, topk_group = 1;  // group-limited top-k (DeepSeek-V2 §2.2.2, V3 §2.1.2)
-  int64_t group_top = 2;   // experts of a group whose scores add up to the group's score: 1 in V2, 2 in V3
+  int64_t group_top = 2;                // experts of a group whose scores add up to the group's score: 1 in V2, 2 in V3
   template <class F>
   void fields(F&& f) const {
-    f("n_experts", n_experts), f("k_capacity", k_capacity), f("gating", static_cast<int>(gating)), f("normalize", normalize), f("scale", scale),
-        f("n_group", n_group), f("topk_group", topk_group), f("group_top", group_top);
+    f("n_experts", n_experts), f("k_capacity", k_capacity), f("gating", static_cast<int>(gating)), f("normalize", normalize),
+        f("scale", scale), f("n_group", n_group), f("topk_group", topk_group), f("group_top", group_top);
   }
 };
 
-using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs, AttentionAttrs, GluAttrs,
-                           RouteAttrs>;
+using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs,
+                           AttentionAttrs, GluAttrs, RouteAttrs>;
 
 // Position of a struct among the alternatives.
 template <class T>

@@ -23,9 +23,9 @@
 namespace moe {
 
 struct BackendOptions {
-  int n_threads = 0;           // 0: default_thread_count()
-  std::string isa;             // CPU: forces a set of kernels, as MOE_ISA does
-  bool exact = false;          // activations stay in float32; otherwise backends may round them to int8 or bfloat16 blocks
+  int n_threads = 0;   // 0: default_thread_count()
+  std::string isa;     // CPU: forces a set of kernels, as MOE_ISA does
+  bool exact = false;  // activations stay in float32; otherwise backends may round them to int8 or bfloat16 blocks
   LogSink log;
 };
 
@@ -54,10 +54,11 @@ class Executable {
  public:
   virtual ~Executable() = default;
 
-  virtual const Graph& graph() const = 0;  // after fusing and lowering; value ids of inputs, states and outputs are the caller's
+  virtual const Graph& graph()
+      const = 0;  // after fusing and lowering; value ids of inputs, states and outputs are the caller's
 
-  // Points an input or state at memory the backend can read (host memory for inputs). Takes effect at the next run(); cheap, so a
-  // topology is swapped by binding other tables. The memory must stay valid until it is bound anew. Symbolic extents may be
+  // Points an input or state at memory the backend can read (host memory for inputs). Takes effect at the next run(); cheap, so
+  // a topology is swapped by binding other tables. The memory must stay valid until it is bound anew. Symbolic extents may be
   // given at their maximum. kInvalidArgument when dtype or shape differ.
   virtual Status bind(ValueId value, const Tensor& tensor) = 0;
 
@@ -78,8 +79,8 @@ class Backend {
 
   virtual const BackendInfo& info() const = 0;
 
-  // Whether compile() can run this node as it is. False for a fused op makes the fuser keep its simple parts; false for a simple
-  // op makes compile() fail with kUnsupported, naming op and dtypes.
+  // Whether compile() can run this node as it is. False for a fused op makes the fuser keep its simple parts; false for a
+  // simple op makes compile() fail with kUnsupported, naming op and dtypes.
   virtual bool supports(const Graph& graph, const Node& node) const = 0;
 
   // Zero-filled memory for states. kOutOfMemory names the bytes wanted.
@@ -87,8 +88,8 @@ class Backend {
   virtual Status write(Buffer& to, size_t offset, const void* from, size_t bytes) = 0;
   virtual Status read(const Buffer& from, size_t offset, void* to, size_t bytes) = 0;
 
-  // Makes a weight ready for this backend's kernels: uploads or repacks it, or returns the host view itself where the file's own
-  // layout is as good (then `host` must outlive the backend). Called once a weight; the backend owns what it makes.
+  // Makes a weight ready for this backend's kernels: uploads or repacks it, or returns the host view itself where the file's
+  // own layout is as good (then `host` must outlive the backend). Called once a weight; the backend owns what it makes.
   virtual Result<Tensor> prepare_weight(const std::string& name, const Tensor& host) = 0;
 
   // Checks, lowers and plans. Weights of the graph must carry the data that prepare_weight() returned.

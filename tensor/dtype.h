@@ -29,11 +29,11 @@ inline constexpr uint32_t kNoGgufId = ~uint32_t{0};  // of formats that no file 
 
 struct DTypeTraits {
   DType dtype;
-  const char* name;       // "q4_k"
-  uint32_t gguf_id;       // ggml_type number in GGUF files, or kNoGgufId
-  int block_elements;     // elements that share one block; 1 for plain floats
+  const char* name;    // "q4_k"
+  uint32_t gguf_id;    // ggml_type number in GGUF files, or kNoGgufId
+  int block_elements;  // elements that share one block; 1 for plain floats
   size_t block_bytes;
-  bool is_weight;         // has a codec: may hold weights
+  bool is_weight;  // has a codec: may hold weights
   // n elements, a multiple of block_elements; null for plain types.
   void (*decode)(const void* blocks, float* out, int64_t n);
   // importance: n/a when null, else per-element weights ≥ 0 of the squared error, (n); every encoder accepts null.
@@ -41,9 +41,9 @@ struct DTypeTraits {
 };
 
 const DTypeTraits& traits(DType t);
-std::span<const DTypeTraits> all_dtypes();        // in the order of dtypes.def
-Result<DType> dtype_from_gguf(uint32_t gguf_id);  // kUnsupported names the number
-Result<DType> parse_dtype(std::string_view name); // lists the valid names on error
+std::span<const DTypeTraits> all_dtypes();         // in the order of dtypes.def
+Result<DType> dtype_from_gguf(uint32_t gguf_id);   // kUnsupported names the number
+Result<DType> parse_dtype(std::string_view name);  // lists the valid names on error
 
 // Bytes of n elements; n must be a multiple of the block (checked).
 size_t dtype_bytes(DType t, int64_t n);

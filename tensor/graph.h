@@ -48,18 +48,18 @@ struct Value {
 
 struct Node {
   Op op;
-  std::vector<ValueId> in;   // in the order of ops.def; kNone where an optional input is absent
+  std::vector<ValueId> in;  // in the order of ops.def; kNone where an optional input is absent
   std::vector<ValueId> out;
   Attrs attrs;
-  int layer = -1;            // −1 outside the layers; for stats and dumps
+  int layer = -1;  // −1 outside the layers; for stats and dumps
 };
 
 // How many rows of each symbolic extent a run has, and what cost() assumes about data-dependent work.
 struct RunShape {
   int64_t n_tokens = 1;
   int64_t n_outputs = 1;
-  int64_t kv_length = 1;    // keys a query meets, for cost() only
-  double k_mean = 0;        // experts a token uses, for cost() only; 0: the route's own k
+  int64_t kv_length = 1;  // keys a query meets, for cost() only
+  double k_mean = 0;      // experts a token uses, for cost() only; 0: the route's own k
 };
 
 struct Cost {
@@ -88,7 +88,8 @@ class Graph {
   // with both shapes in the message.
   ValueId add_node(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}, int layer = -1);
 
-  // Every promise of this header, for graphs after a rewrite: inputs defined before use, shapes as the rules say, one writer each.
+  // Every promise of this header, for graphs after a rewrite: inputs defined before use, shapes as the rules say, one writer
+  // each.
   Status validate() const;
 };
 
@@ -96,9 +97,9 @@ class Graph {
 struct OpDef {
   Op op;
   const char* name;
-  std::vector<const char*> inputs;   // names; a trailing '?' marks an optional one
+  std::vector<const char*> inputs;  // names; a trailing '?' marks an optional one
   std::vector<const char*> outputs;
-  size_t attrs = 0;                  // which alternative of Attrs its nodes carry: attrs_index<NormAttrs>()
+  size_t attrs = 0;  // which alternative of Attrs its nodes carry: attrs_index<NormAttrs>()
   // Fills `out` with dtype and shape of each output, or says what is wrong, with the shapes found. Called through
   // infer_outputs(), which has checked the number and the ids of the inputs and the kind of attributes.
   Status (*infer)(const Graph&, const Node&, std::vector<Value>& out);
@@ -117,7 +118,8 @@ Cost cost(const Graph&, const RunShape&);  // of the whole run
 
 // A header with name, ops, weights and their bytes, then one line a node:
 //   %12 ffn_norm:f32(T, 2048) = rms_norm(%9, blk.0.ffn_norm.weight:f32(2048)) {eps=1e-05, group=2048}
-// Absent optional inputs are `-`, trailing ones nothing, outputs of the graph end in `!`. With a run shape each line starts with FLOPs and bytes.
+// Absent optional inputs are `-`, trailing ones nothing, outputs of the graph end in `!`. With a run shape each line starts
+// with FLOPs and bytes.
 std::string dump(const Graph&, const RunShape* with_cost = nullptr);
 
 // Expands every fused node for which `keep` is false (or null) through its fallback, until none is left. Ids of values stay.

@@ -1,8 +1,8 @@
 // Memory for the temporaries of a graph: lifetimes → offsets in one arena.
 //
-// Nodes are grouped in phases: inside a phase nodes may run at the same time (no barrier between them), so a value lives from the
-// phase of its writer to the phase of its last reader, and two values share bytes only if those intervals do not meet.
-// A backend that runs node after node gives every node its own phase.
+// Nodes are grouped in phases: inside a phase nodes may run at the same time (no barrier between them), so a value lives from
+// the phase of its writer to the phase of its last reader, and two values share bytes only if those intervals do not meet. A
+// backend that runs node after node gives every node its own phase.
 #pragma once
 
 #include "tensor/graph.h"
@@ -10,7 +10,8 @@
 namespace moe {
 
 struct MemoryPlan {
-  std::vector<size_t> offset;  // (n values) bytes into the arena; kNoOffset for weights, inputs, states and temps without a writer
+  std::vector<size_t>
+      offset;  // (n values) bytes into the arena; kNoOffset for weights, inputs, states and temps without a writer
   size_t arena_bytes = 0;
   static constexpr size_t kNoOffset = ~size_t{0};
 };
