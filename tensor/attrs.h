@@ -30,15 +30,13 @@ struct NormAttrs {
 };
 
 // Rotary angles of a position (RoFormer, arXiv 2104.09864) with YaRN's frequency blend (arXiv 2309.00071 §3.4):
-//   θ_i = base^(−2i/dims) / freq_factor_i; interpolated θ_i·freq_scale and plain θ_i are mixed by a ramp over i when ext_factor
-//   ≠ 0.
+//   θ_i = base^(−2i/dims) / freq_factor_i; when ext_factor ≠ 0, a ramp over i mixes interpolated θ_i·freq_scale and plain θ_i.
 struct RopeTableAttrs {
   int64_t dims = 0;  // rotated elements of a head, even
   float base = 10000;
-  float freq_scale = 1;  // 1 / scaling factor
-  float ext_factor = 0;  // 1: YaRN, 0: none or linear
-  float attn_factor =
-      1;  // multiplies cos and sin (YaRN's magnitude correction included by the caller's rule, see rope_table.cpp)
+  float freq_scale = 1;   // 1 / scaling factor
+  float ext_factor = 0;   // 1: YaRN, 0: none or linear
+  float attn_factor = 1;  // multiplies cos and sin; whoever builds the graph includes YaRN's magnitude correction
   float beta_fast = 32, beta_slow = 1;
   int64_t original_ctx = 0;
   template <class F>
@@ -109,8 +107,8 @@ struct GluAttrs {
 enum class Gating : int {
   kSoftmax,
   kSigmoid,
-  kSoftmaxSelected
-};  // kSoftmaxSelected: top-k on logits, softmax over the selected
+  kSoftmaxSelected,  // top-k on logits, softmax over the selected
+};
 
 struct RouteAttrs {
   int64_t n_experts = 0;

@@ -19,15 +19,12 @@ Status infer_glu(const Graph& g, const Node& n, std::vector<Value>& out) {
 // b: a's shape, one row for all rows of a, or (mul) one number a row.
 Status infer_binary(const Graph& g, const Node& n, std::vector<Value>& out) {
   const Shape &a = g.value(n.in[0]).shape, &b = g.value(n.in[1]).shape;
-  const bool one_row = b.rank == 1 && a.rank > 1, one_number = n.op == Op::kMul && b.rank > 1 && b.last() == 1;
-  return ShapeRule(g, n, out)
-      .in(0, Accept::kF32, "*n")
-      .in(1, Accept::kF32,
-          one_row      ? "n"
-          : one_number ? "*1"
-                       : "*n")
-      .out("*n")
-      .status();
+  const char* pattern = "*n";
+  if (b.rank == 1 && a.rank > 1)
+    pattern = "n";
+  else if (n.op == Op::kMul && b.rank > 1 && b.last() == 1)
+    pattern = "*1";
+  return ShapeRule(g, n, out).in(0, Accept::kF32, "*n").in(1, Accept::kF32, pattern).out("*n").status();
 }
 
 // Rows to int8 blocks of 32 with a scale each. Inserted by backends; blocks of an a8 row are independent, so unused channels of
