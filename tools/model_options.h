@@ -1,0 +1,43 @@
+// The options of every program that evaluates a model, declared once: the file, its backend, cache and routing topology.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "models/model.h"
+#include "tools/common.h"
+
+namespace moe::tools {
+
+struct ModelArguments {
+  std::string path;
+  std::string isa;
+  bool exact = false;
+  std::string cache_type = "f16";
+
+  std::string topology;  // file
+  std::optional<int> experts;
+  std::optional<float> threshold;
+  std::optional<double> width;
+};
+
+// MODEL, --isa, --exact, --cache-type; MODEL may be missing unless `required`.
+void add_model_options(CLI::App& app, ModelArguments& arguments, bool required = true);
+// --topology, --experts, --expert-threshold, --width.
+void add_topology_options(CLI::App& app, ModelArguments& arguments);
+
+// Opens the model with `program`'s threads, or with n_threads of them.
+Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArguments& arguments, int n_threads = 0);
+
+// The topology that the options describe: the file's, or the full one, then edited by the others. Valid for the model.
+Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& arguments);
+// "k 4, threshold 0.2", or "" when no option changes the routing.
+std::string topology_text(const ModelArguments& arguments);
+
+// "olmoe 6.92 B q8_0": architecture, parameters and the format of most weights.
+std::string model_type(const GgufFile& file, const std::string& arch);
+int64_t parameter_count(const GgufFile& file);
+size_t weight_bytes(const GgufFile& file);
+
+}  // namespace moe::tools
