@@ -315,7 +315,6 @@ TEST_CASE("an error names the layer and every input of the node") {
   CHECK(s.code() == StatusCode::kInvalidArgument);
 }
 
-
 void check_cost(const Cost& c, double flops, double read, double written) {
   CHECK(c.flops == doctest::Approx(flops));
   CHECK(c.bytes_read == doctest::Approx(read));
