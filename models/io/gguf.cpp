@@ -38,6 +38,10 @@ std::string split_suffix(uint32_t no, uint32_t count) {
   return {text, static_cast<size_t>(n)};
 }
 
+std::string part_text(uint32_t no, uint32_t count) {  // "part 2 of 3"
+  return "part " + std::to_string(no + 1) + " of " + std::to_string(count);
+}
+
 // FNV-1a with 64 bits, http://www.isthe.com/chongo/tech/comp/fnv/: simple enough to write again in any language.
 class Fnv {
  public:
@@ -117,8 +121,7 @@ Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, std::string n
   MOE_ASSIGN(GgufPart content, parse_gguf_part(bytes, file.name_));
   MOE_ASSIGN(const Split split, split_of(content.metadata));
   if (split.count > 1) {
-    return Status::Unsupported(file.name_ + ": wanted a whole model in memory, found part " + std::to_string(split.no + 1) +
-                               " of " + std::to_string(split.count));
+    return Status::Unsupported(file.name_ + ": wanted a whole model in memory, found " + part_text(split.no, split.count));
   }
   MOE_TRY(file.add_part({std::move(content), std::nullopt, bytes.size()}));
   MOE_TRY(file.index_tensors());
@@ -132,39 +135,40 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
   MOE_ASSIGN(const Split split, split_of(named.content.metadata));
   if (split.count <= 1) {
     MOE_TRY(file.add_part(std::move(named)));
-    MOE_TRY(file.index_tensors());
-    return file;
-  }
-
-  const std::string suffix = split_suffix(split.no, split.count);
-  if (!path.ends_with(suffix)) {
-    return Status::Corrupt(path + ": wanted a name that ends in '" + suffix + "', as the file's split keys say, found another");
-  }
-  const std::string prefix = path.substr(0, path.size() - suffix.size());
-  uint64_t wanted_tensors = 0;
-  for (uint32_t i = 0; i < split.count; ++i) {
-    const std::string part_path = prefix + split_suffix(i, split.count);
-    const std::string role = "part " + std::to_string(i + 1) + " of " + std::to_string(split.count) + " of " + path;
-    auto opened = i == split.no ? Result<Part>(std::move(named)) : open_part(part_path);
-    if (!opened.ok()) return opened.status().Annotate(role);
-    const Metadata& m = opened->content.metadata;
-    MOE_ASSIGN(const Split found, split_of(m));
-    if (found.no != i || found.count != split.count) {
-      return Status::Corrupt(part_path + ": wanted part " + std::to_string(i + 1) + " of " + std::to_string(split.count) +
-                             ", found part " + std::to_string(found.no + 1) + " of " + std::to_string(found.count));
-    }
-    if (i == 0) {
-      MOE_ASSIGN(wanted_tensors, m.get<uint64_t>(kSplitTensors));
-    }
-    MOE_TRY(file.add_part(std::move(opened).value()));
-  }
-  const uint64_t found_tensors = file.tensors_.size() + file.unsupported_.size();
-  if (found_tensors != wanted_tensors) {
-    return Status::Corrupt(path + ": key 'split.tensors.count': wanted " + std::to_string(wanted_tensors) + " tensors, found " +
-                           std::to_string(found_tensors) + " in " + std::to_string(split.count) + " parts");
+  } else {
+    MOE_TRY(file.add_split(split.no, split.count));
   }
   MOE_TRY(file.index_tensors());
   return file;
+}
+
+// All parts of the model whose part `no` is name_. That one is opened again, in its turn.
+Status GgufFile::add_split(uint32_t no, uint32_t count) {
+  const std::string suffix = split_suffix(no, count);
+  if (!name_.ends_with(suffix)) {
+    return Status::Corrupt(name_ + ": wanted a name that ends in '" + suffix +
+                           "', as the file's split keys say, found another");
+  }
+  const std::string prefix = name_.substr(0, name_.size() - suffix.size());
+  uint64_t wanted = 0;  // tensors in all parts
+  for (uint32_t i = 0; i < count; ++i) {
+    const std::string path = prefix + split_suffix(i, count);
+    auto part = open_part(path);
+    if (!part.ok()) return part.status().Annotate(part_text(i, count) + " of " + name_);
+    const Metadata& m = part->content.metadata;
+    MOE_ASSIGN(const Split found, split_of(m));
+    if (found.no != i || found.count != count) {
+      return Status::Corrupt(path + ": wanted " + part_text(i, count) + ", found " + part_text(found.no, found.count));
+    }
+    if (i == 0) {
+      MOE_ASSIGN(wanted, m.get<uint64_t>(kSplitTensors));
+    }
+    MOE_TRY(add_part(std::move(part).value()));
+  }
+  const uint64_t found = tensors_.size() + unsupported_.size();
+  if (found == wanted) return Status::Ok();
+  return Status::Corrupt(name_ + ": key 'split.tensors.count': wanted " + std::to_string(wanted) + " tensors, found " +
+                         std::to_string(found) + " in " + std::to_string(count) + " parts");
 }
 
 const TensorInfo* GgufFile::find(std::string_view name) const {

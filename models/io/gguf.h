@@ -64,6 +64,7 @@ class GgufFile {
   GgufFile() = default;
   static Result<Part> open_part(const std::string& path);
   Status add_part(Part part);
+  Status add_split(uint32_t no, uint32_t count);
   Status index_tensors();
 
   std::string name_;
