@@ -21,7 +21,8 @@ Status read_number(const Metadata& m, const std::string& key, int& out) {
     MOE_ASSIGN(out, m.get<int32_t>(key));
   }
   if (out < 0 || out > kMostWidth)
-    return Status::Corrupt(m.source() + ": key '" + key + "': wanted 0 to " + std::to_string(kMostWidth) + ", found " + std::to_string(out));
+    return Status::Corrupt(m.source() + ": key '" + key + "': wanted 0 to " + std::to_string(kMostWidth) + ", found " +
+                           std::to_string(out));
   return Status::Ok();
 }
 
@@ -43,8 +44,8 @@ Status read_number(const Metadata& m, const std::string& key, std::string& out) 
 
 Status check_range(const Metadata& m, const ModelConfig& c, const char* suffix, double value, double low, double high) {
   if (value >= low && value <= high) return Status::Ok();
-  return Status::Corrupt(m.source() + ": key '" + c.arch + "." + suffix + "': wanted " + std::to_string(low) + " to " + std::to_string(high) +
-                         ", found " + std::to_string(value));
+  return Status::Corrupt(m.source() + ": key '" + c.arch + "." + suffix + "': wanted " + std::to_string(low) + " to " +
+                         std::to_string(high) + ", found " + std::to_string(value));
 }
 
 Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
@@ -63,12 +64,14 @@ Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
   if (c.rope_dims == 0) c.rope_dims = c.head_dim;
   MOE_TRY(check_range(m, c, "rope.dimension_count", c.rope_dims, 2, c.head_dim));
   if (c.rope_dims % 2 != 0)
-    return Status::Corrupt(m.source() + ": key '" + c.arch + ".rope.dimension_count': wanted an even number, found " + std::to_string(c.rope_dims));
+    return Status::Corrupt(m.source() + ": key '" + c.arch + ".rope.dimension_count': wanted an even number, found " +
+                           std::to_string(c.rope_dims));
   MOE_TRY(check_range(m, c, "rope.freq_base", c.rope_base, 1, 1e12));
   MOE_TRY(check_range(m, c, "rope.scaling.factor", c.rope_factor, 0, 1e6));
   MOE_TRY(check_range(m, c, "attention.layer_norm_rms_epsilon", c.norm_eps, 0, 1));
   if (!c.rope_scaling.empty() && c.rope_scaling != "none" && c.rope_scaling != "linear" && c.rope_scaling != "yarn")
-    return Status::Unsupported(m.source() + ": key '" + c.arch + ".rope.scaling.type': wanted none, linear or yarn, found '" + c.rope_scaling + "'");
+    return Status::Unsupported(m.source() + ": key '" + c.arch + ".rope.scaling.type': wanted none, linear or yarn, found '" +
+                               c.rope_scaling + "'");
   if (c.rope_original_ctx == 0) c.rope_original_ctx = c.n_ctx_train;
   if (c.n_expert > 0) {
     MOE_TRY(check_range(m, c, "expert_count", c.n_expert, 1, 65536));
@@ -94,8 +97,10 @@ Result<ModelConfig> read_config(const Metadata& m) {
   visit_config(c, [&](const char* suffix, auto& member, bool required) {
     const std::string key = c.arch + "." + suffix;
     if (!first.ok()) return;
-    if (m.has(key)) first = read_number(m, key, member);
-    else if (required) first = Status::NotFound(m.source() + ": key '" + key + "' is missing");
+    if (m.has(key))
+      first = read_number(m, key, member);
+    else if (required)
+      first = Status::NotFound(m.source() + ": key '" + key + "' is missing");
   });
   MOE_TRY(first);
   MOE_TRY(fill_defaults_and_check(m, c));
@@ -115,8 +120,10 @@ void write_config(const ModelConfig& c, Metadata& m) {
         if (std::string_view(other) == suffix && value != member) differs = true;
     });
     if (!differs) return;
-    if constexpr (std::is_same_v<T, int>) m.set(key(suffix), static_cast<uint32_t>(member));
-    else m.set(key(suffix), member);
+    if constexpr (std::is_same_v<T, int>)
+      m.set(key(suffix), static_cast<uint32_t>(member));
+    else
+      m.set(key(suffix), member);
   });
 }
 

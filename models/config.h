@@ -16,32 +16,32 @@ struct ModelConfig {
 
   int n_vocab = 0, n_ctx_train = 0, n_layer = 0, d_model = 0;
   int n_head = 0, n_kv_head = 0;
-  int head_dim = 0, v_dim = 0;       // of a key head and a value head
-  int d_ff = 0;                      // of a dense layer
+  int head_dim = 0, v_dim = 0;  // of a key head and a value head
+  int d_ff = 0;                 // of a dense layer
   int n_expert = 0, n_expert_used = 0, n_expert_shared = 0;
   int d_ff_expert = 0, d_ff_shared = 0;
-  int n_dense_lead = 0;              // leading layers without experts
+  int n_dense_lead = 0;  // leading layers without experts
   float norm_eps = 1e-5f;
 
   int rope_dims = 0;
   float rope_base = 10000;
-  std::string rope_scaling;          // "", "none", "linear", "yarn"
-  float rope_factor = 0;             // 0: no scaling
+  std::string rope_scaling;  // "", "none", "linear", "yarn"
+  float rope_factor = 0;     // 0: no scaling
   int rope_original_ctx = 0;
   float rope_attn_factor = 1;
-  float rope_log_multiplier = 0;     // YaRN: 0.1 · mscale_all_dim (DeepSeek-V2)
+  float rope_log_multiplier = 0;  // YaRN: 0.1 · mscale_all_dim (DeepSeek-V2)
 
-  int window = 0;                    // sliding window, keys; 0: none
-  int window_period = 0;             // every period-th layer sees everything; 0: the architecture's own rule
+  int window = 0;         // sliding window, keys; 0: none
+  int window_period = 0;  // every period-th layer sees everything; 0: the architecture's own rule
 
   float embedding_scale = 0, residual_scale = 0, attention_scale = 0, logit_scale = 0;  // 0: not given
 
-  int gating = 0;                    // 0 not given, 1 softmax, 2 sigmoid, 3 softmax over the selected
+  int gating = 0;  // 0 not given, 1 softmax, 2 sigmoid, 3 softmax over the selected
   bool weights_normalized = false;
-  float weights_scale = 0;           // 0: not given
+  float weights_scale = 0;  // 0: not given
   int n_group = 0, topk_group = 0;
 
-  int q_rank = 0, kv_rank = 0;       // latent attention (DeepSeek)
+  int q_rank = 0, kv_rank = 0;  // latent attention (DeepSeek)
   int head_dim_mla = 0, v_dim_mla = 0;
 
   bool operator==(const ModelConfig&) const = default;

@@ -31,10 +31,10 @@ struct BatchToken {
 struct RouterView {
   int layer = 0;
   int n_tokens = 0, n_experts = 0;
-  int n_slots = 0;          // columns of ids and weights
-  const int32_t* ids;       // (n_tokens, n_slots) expert or −1
-  const float* weights;     // (n_tokens, n_slots)
-  const float* logits;      // (n_tokens, n_experts), or null unless SessionOptions::observe_router
+  int n_slots = 0;       // columns of ids and weights
+  const int32_t* ids;    // (n_tokens, n_slots) expert or −1
+  const float* weights;  // (n_tokens, n_slots)
+  const float* logits;   // (n_tokens, n_experts), or null unless SessionOptions::observe_router
 };
 using RouterObserver = std::function<void(const RouterView&)>;
 
@@ -52,22 +52,24 @@ class Session {
   // kInvalidArgument for ids outside the vocabulary or sequences outside n_seqs, kCorrupt when logits are not finite.
   Status eval(std::span<const BatchToken> batch);
 
-  // A whole prompt for one sequence, in batches. `on_logits(first position, rows)` gets every batch's logits when given (rows is
-  // (n, n_vocab)); otherwise only the last token's row is made. `on_progress(tokens done)` may return false: kCancelled.
+  // A whole prompt for one sequence, in batches. `on_logits(first position, rows)` gets every batch's logits when given (rows
+  // is (n, n_vocab)); otherwise only the last token's row is made. `on_progress(tokens done)` may return false: kCancelled.
   using LogitsFunction = std::function<void(int first, std::span<const float> rows)>;
   using ProgressFunction = std::function<bool(int done)>;
-  Status eval_prompt(std::span<const Token> tokens, int seq = 0, const LogitsFunction& on_logits = {}, const ProgressFunction& on_progress = {});
+  Status eval_prompt(std::span<const Token> tokens, int seq = 0, const LogitsFunction& on_logits = {},
+                     const ProgressFunction& on_progress = {});
 
   // Row i (n_vocab) of the logits wanted in the last eval(), in batch order. Valid until the next one.
   std::span<const float> logits(int i = 0) const;
   int n_logits() const { return n_logits_; }
 
-  int length(int seq = 0) const;                               // tokens held
-  std::span<const Token> tokens(int seq = 0) const;            // (length)
-  Status truncate(int seq, int length);                        // forgets everything from position `length` on
-  Status copy_sequence(int from, int to);                      // `to` becomes a copy
+  int length(int seq = 0) const;                     // tokens held
+  std::span<const Token> tokens(int seq = 0) const;  // (length)
+  Status truncate(int seq, int length);              // forgets everything from position `length` on
+  Status copy_sequence(int from, int to);            // `to` becomes a copy
 
-  // Takes effect at the next eval(); validated against the model first. Cheap unless some layer's k_max exceeds every k seen before.
+  // Takes effect at the next eval(); validated against the model first. Cheap unless some layer's k_max exceeds every k seen
+  // before.
   Status set_topology(const RoutingTopology& topology);
   const RoutingTopology& topology() const { return topology_; }
 
@@ -79,7 +81,7 @@ class Session {
 
   const ModelGraph& graph() const { return graph_; }
   ExecutableStats stats() const;
-  size_t cache_bytes() const;   // reserved for keys and values
+  size_t cache_bytes() const;  // reserved for keys and values
 
  private:
   struct Tables;
@@ -94,11 +96,11 @@ class Session {
   SessionOptions options_;
   ModelGraph graph_;
   std::unique_ptr<Executable> executable_;
-  std::vector<Buffer> cache_k_, cache_v_;                     // (n layers)
-  std::vector<std::vector<Token>> sequences_;                 // (n_seqs), capacity n_ctx
+  std::vector<Buffer> cache_k_, cache_v_;                                // (n layers)
+  std::vector<std::vector<Token>> sequences_;                            // (n_seqs), capacity n_ctx
   std::vector<int32_t> token_ids_, positions_, slots_, rows_, classes_;  // (max_batch), (max_outputs)
-  mutable std::vector<int32_t> growth_;                       // (n_seqs) scratch of check_batch
-  std::vector<Tables> tables_;                                // (n layers)
+  mutable std::vector<int32_t> growth_;                                  // (n_seqs) scratch of check_batch
+  std::vector<Tables> tables_;                                           // (n layers)
   RoutingTopology topology_;
   RouterObserver observer_;
   Tensor logits_;

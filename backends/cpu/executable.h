@@ -38,10 +38,10 @@ class CpuExecutable final : public Executable {
   std::mutex& running_;  // of the backend: its pool runs one executable at a time
   Schedule schedule_;
   MemoryPlan plan_few_, plan_many_;
-  AlignedBytes shared_;                       // arena of values that threads share
-  std::vector<AlignedBytes> private_;         // (threads − 1) copies of replicated values; thread 0's are in the shared arena
-  std::vector<Arena> scratch_;                // (threads)
-  std::vector<Addresses> few_, many_;         // (threads), (1): with many tokens every thread sees the same
+  AlignedBytes shared_;                // arena of values that threads share
+  std::vector<AlignedBytes> private_;  // (threads − 1) copies of replicated values; thread 0's are in the shared arena
+  std::vector<Arena> scratch_;         // (threads)
+  std::vector<Addresses> few_, many_;  // (threads), (1): with many tokens every thread sees the same
   std::unique_ptr<std::atomic<int64_t>[]> tasks_;  // (n nodes)
   RunShape last_run_{0, 0, 0, 0};
   ExecutableStats stats_;

@@ -1,5 +1,5 @@
-// What a driver sees when one thread runs its share of one op. Drivers (backends/cpu/ops/*.cpp) split the work of an op, call the
-// kernel table on the pieces, and are compiled once for all instruction sets.
+// What a driver sees when one thread runs its share of one op. Drivers (backends/cpu/ops/*.cpp) split the work of an op, call
+// the kernel table on the pieces, and are compiled once for all instruction sets.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,6 @@
 // In what order threads meet. Two schedules of the same op list:
-//   few tokens (decode): cheap row-wise ops run on every thread into a private copy of their outputs ("replicated"), so that only
+//   few tokens (decode): cheap row-wise ops run on every thread into a private copy of their outputs ("replicated"), so that
+//   only
 //     the big products need a barrier after them: about five a layer;
 //   many tokens (prompt): every op is shared out, with a barrier wherever one reads what others wrote.
 #pragma once
@@ -17,9 +18,9 @@ struct Schedule {
     bool barrier_before = false;
     bool replicated = false;
   };
-  std::vector<Step> few, many;      // (n nodes) each
-  std::vector<int> phase;           // (n nodes) number of few-token barriers before: for the memory plan
-  std::vector<bool> replicated;     // (n values) has a copy a thread in the few-token schedule
+  std::vector<Step> few, many;   // (n nodes) each
+  std::vector<int> phase;        // (n nodes) number of few-token barriers before: for the memory plan
+  std::vector<bool> replicated;  // (n values) has a copy a thread in the few-token schedule
 };
 
 Schedule make_schedule(const Graph&);
