@@ -1,0 +1,71 @@
+#include "models/quantize.h"
+
+#include <cmath>
+
+#include "models/io/gguf_format.h"
+
+namespace moe {
+namespace {
+
+int64_t count_elements(std::span<const int64_t> shape) {
+  int64_t n = 1;
+  for (const int64_t d : shape) n *= d;
+  return n;
+}
+
+bool is_quantized(DType type) { return traits(type).is_weight && traits(type).block_elements > 1; }
+
+Status decode_piece(const GgufFile& file, const TensorInfo& t, int64_t first, int64_t n, float* out) {
+  traits(t.dtype).decode(t.data.data() + dtype_bytes(t.dtype, first), out, n);
+  for (int64_t i = 0; i < n; ++i) {
+    if (std::isfinite(out[i])) continue;
+    return Status::Corrupt(file.name() + ": tensor '" + printable(t.name) + "': wanted finite weights, found " +
+                           std::to_string(out[i]) + " at element " + std::to_string(first + i));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<QuantizePlan> plan_quantize(const GgufFile& file, const TypeChoiceOptions& options) {
+  if (!file.unsupported().empty()) return file.require(file.unsupported().front().name).status();
+  if (file.tensors().empty()) return Status::InvalidArgument(file.name() + ": wanted a model, found a file without tensors");
+  std::vector<TypeRequest> requests;
+  for (const TensorInfo& t : file.tensors()) requests.push_back({t.name, t.shape, t.dtype});
+  MOE_ASSIGN(const std::vector<TypeChoice> choices, choose_types(requests, file.metadata(), options));
+
+  QuantizePlan plan;
+  plan.metadata = file.metadata();
+  MOE_TRY(set_file_type(options.mix, plan.metadata));
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const TensorInfo& t = file.tensors()[i];
+    const int64_t n = count_elements(t.shape);
+    const DType to = choices[i].type;
+    // Decoding to float32 is exact, so that is no second quantisation.
+    const bool again = is_quantized(t.dtype) && to != t.dtype && to != DType::kF32;
+    plan.steps.push_back({&t, to, dtype_bytes(to, n), again, choices[i].fallback});
+    plan.bytes_before += t.data.size();
+    plan.bytes_after += plan.steps.back().bytes;
+    plan.elements += n;
+  }
+  return plan;
+}
+
+Status write_quantized(const GgufFile& file, const QuantizePlan& plan, ThreadPool& pool, const std::string& path,
+                       const WeightStream::OnWritten& on_written) {
+  std::vector<GgufWriter::TensorSpec> specs;
+  for (const QuantizePlan::Step& s : plan.steps) specs.push_back({s.tensor->name, s.type, s.tensor->shape});
+  MOE_ASSIGN(GgufWriter writer, GgufWriter::create(path, plan.metadata, std::move(specs)));
+  WeightStream stream(pool, writer, on_written);
+  for (const QuantizePlan::Step& s : plan.steps) {
+    const TensorInfo& t = *s.tensor;
+    const auto decode = [&](int64_t first, int64_t n, float* out) { return decode_piece(file, t, first, n, out); };
+    if (s.type == t.dtype)
+      MOE_TRY(stream.copy(t.name, t.data));
+    else
+      MOE_TRY(stream.encode(t.name, s.type, count_elements(t.shape), decode));
+  }
+  return writer.commit();
+}
+
+}  // namespace moe
