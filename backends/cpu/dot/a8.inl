@@ -96,12 +96,31 @@ inline void a8_tiles(const Panel& panel, int n_groups, const BlockA8* const* x, 
   if (t < n_tokens) a8_tile<F, 1>(panel, n_groups, x + t, acc + t * kPanelRows);
 }
 
+// So many rows side by side are too many streams for the processor to foresee, so chunks are asked for this far ahead: q8_0
+// 6.7 → 12 GB/s, q4_k 3.7 → 9 GB/s for one token on one core of an EPYC (Zen 5) that reads 18..30 GB/s.
+constexpr int64_t kChunksAhead = 4;
+
+// Chunk `chunk` of the panel at row r, counting on into the panels that follow. Always inlined: GCC 12 takes a function that
+// only prefetches for one without effect and drops the calls.
+template <class F>
+__attribute__((always_inline)) inline void prefetch_chunk(const DotArgs& args, int64_t r, int64_t chunk) {
+  constexpr int64_t kBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
+  const int64_t n_chunks = chunks_of(args.n_in);
+  const int64_t first = r + chunk / n_chunks * kPanelRows;
+  const int64_t offset = chunk % n_chunks * kBytes;
+  for (int64_t row = first; row < first + kPanelRows && row < args.n_rows; ++row) {
+    const char* p = static_cast<const char*>(args.w) + static_cast<size_t>(row) * args.w_stride + offset;
+    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(p + i);
+  }
+}
+
 // Rows r .. r + n of the call against tokens t .. t + m; n ≤ kPanelRows, m ≤ kTokenGroup.
 template <class F>
 inline void a8_panel(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
   alignas(64) float acc[kTokenGroup * kPanelRows];
   for (int i = 0; i < m * kPanelRows; ++i) acc[i] = 0.0f;
   Panel panel;
+  for (int64_t i = 0; r == 0 && t == 0 && i < kChunksAhead; ++i) prefetch_chunk<F>(args, 0, i);
   for (int64_t chunk = 0; chunk < chunks_of(args.n_in); ++chunk) {
     const int n_blocks = blocks_of_chunk<F>(args.n_in, chunk);
     const typename F::Block* rows[kPanelRows];
@@ -111,6 +130,7 @@ inline void a8_panel(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
     }
     const BlockA8* x[kTokenGroup];
     for (int i = 0; i < m; ++i) x[i] = static_cast<const BlockA8*>(args.x[t + i]) + chunk * (kChunk / 32);
+    if (t == 0) prefetch_chunk<F>(args, r, chunk + kChunksAhead);
     make_panel<F>(rows, n_blocks, panel);
     a8_tiles<F>(panel, n_blocks * F::kBlock / 32, x, m, acc);
   }

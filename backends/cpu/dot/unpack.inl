@@ -7,7 +7,7 @@
 //   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
 //   kMax           the largest byte; kSigned bytes are int8 and have no offset
 //
-// Pieces of blocks that a short last chunk lacks are zero.
+// What a short last chunk lacks repeats its first block, with scales of 0, and is not used.
 #pragma once
 
 #include "tensor/formats/formats.h"
@@ -18,6 +18,14 @@ namespace moe::cpu {
 namespace {
 
 constexpr int kChunk = 256;
+
+template <class Word>
+inline Word load_word(const void* p) {
+  Word word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
+inline uint64_t join_words(uint32_t low, uint32_t high) { return low | static_cast<uint64_t>(high) << 32; }
 
 template <class Block>
 inline Bytes32 nibble_pair(const Block* b, int i, int n_blocks) {
@@ -159,9 +167,11 @@ struct Q2_K : KFormat {
   static void scales(const Block* b, int, float* scale, float* bias) {
     const float d = half_to_float(b->d);
     const float dmin = half_to_float(b->dmin);
-    for (int g = 0; g < 16; ++g) {
-      scale[g] = d * static_cast<float>(b->scales[g] & 15);
-      bias[g] = -(dmin * static_cast<float>(b->scales[g] >> 4));
+    constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0f;
+    for (int g = 0; g < 16; g += 8) {
+      const auto packed = load_word<uint64_t>(b->scales + g);
+      scaled_u8x8(packed & kLow, d, scale + g);
+      scaled_u8x8(packed >> 4 & kLow, -dmin, bias + g);
     }
   }
 };
@@ -180,29 +190,30 @@ struct Q3_K : KFormat {
       }
     }
   }
+  // Four scales a word: x | 0x80 keeps the subtraction of 32 from borrowing of the next byte.
+  static uint32_t signed_scales(uint32_t low, uint32_t high) {
+    const uint32_t x = (low & 0x0f0f0f0fu) | (high & 0x03030303u) << 4;
+    return ((x | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
+  }
   static void scales(const Block* b, int, float* scale, float*) {
     const float d = half_to_float(b->d);
-    for (int g = 0; g < 16; ++g) scale[g] = d * static_cast<float>(q3_k_scale(b->scales, g));
+    const auto low0 = load_word<uint32_t>(b->scales), low1 = load_word<uint32_t>(b->scales + 4);
+    const auto high = load_word<uint32_t>(b->scales + 8);
+    scaled_s8x8(join_words(signed_scales(low0, high), signed_scales(low1, high >> 2)), d, scale);
+    scaled_s8x8(join_words(signed_scales(low0 >> 4, high >> 4), signed_scales(low1 >> 4, high >> 6)), d, scale + 8);
   }
 };
 
 // The 8 scales and 8 mins of Q4_K and Q5_K, four at a time: bytes of a word never carry into each other here.
 template <class Block>
 inline void scales_and_mins(const Block* b, float* scale, float* bias) {
-  uint32_t word[3];
-  std::memcpy(word, b->scales, 12);
-  const uint32_t unpacked[4] = {
-      word[0] & 0x3f3f3f3fu,
-      (word[2] & 0x0f0f0f0fu) | (word[0] >> 6 & 0x03030303u) << 4,
-      word[1] & 0x3f3f3f3fu,
-      (word[2] >> 4 & 0x0f0f0f0fu) | (word[1] >> 6 & 0x03030303u) << 4,
-  };
-  uint8_t numbers[16];
-  std::memcpy(numbers, unpacked, 16);
-  const float d = half_to_float(b->d);
-  const float minus_dmin = -half_to_float(b->dmin);
-  for (int g = 0; g < 8; ++g) scale[g] = d * static_cast<float>(numbers[g]);
-  for (int g = 0; g < 8; ++g) bias[g] = minus_dmin * static_cast<float>(numbers[8 + g]);
+  const auto a = load_word<uint32_t>(b->scales);
+  const auto m = load_word<uint32_t>(b->scales + 4);
+  const auto c = load_word<uint32_t>(b->scales + 8);
+  const uint32_t high_scales = (c & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4;
+  const uint32_t high_mins = (c >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+  scaled_u8x8(join_words(a & 0x3f3f3f3fu, high_scales), half_to_float(b->d), scale);
+  scaled_u8x8(join_words(m & 0x3f3f3f3fu, high_mins), -half_to_float(b->dmin), bias);
 }
 
 struct Q4_K : KFormat {
@@ -259,7 +270,8 @@ struct Q6_K : KFormat {
   }
   static void scales(const Block* b, int, float* scale, float*) {
     const float d = half_to_float(b->d);
-    for (int g = 0; g < 16; ++g) scale[g] = d * static_cast<float>(b->scales[g]);
+    scaled_s8x8(load_word<uint64_t>(b->scales), d, scale);
+    scaled_s8x8(load_word<uint64_t>(b->scales + 8), d, scale + 8);
   }
 };
 

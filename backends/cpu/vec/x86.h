@@ -23,6 +23,16 @@ inline int sum_s8x16(const int8_t* p) {
   return _mm_cvtsi128_si32(halves) + _mm_extract_epi32(halves, 2) - 16 * 128;
 }
 
+inline void store_scaled(float* out, __m256i dwords, float factor) {
+  _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtepi32_ps(dwords), _mm256_set1_ps(factor)));
+}
+inline void scaled_u8x8(uint64_t bytes, float factor, float* out) {
+  store_scaled(out, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes))), factor);
+}
+inline void scaled_s8x8(uint64_t bytes, float factor, float* out) {
+  store_scaled(out, _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes))), factor);
+}
+
 struct U8x16 {
   __m128i v;
 };
