@@ -189,7 +189,7 @@ TEST_CASE("kernels: each supported instruction set has a complete table of its o
     REQUIRE_MESSAGE(table.ok(), table.status().message());
     CHECK(std::string((*table)->isa) == isa_name(isa));
     for (const DTypeTraits& format : all_dtypes()) {
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       const int i = static_cast<int>(format.dtype);
       CHECK(((*table)->dot_f32[i] != nullptr) == format.is_weight);
       CHECK(((*table)->accumulate[i] != nullptr) == format.is_weight);
@@ -208,10 +208,10 @@ TEST_CASE("kernels: an instruction set the processor lacks is refused by name") 
 
 TEST_CASE("kernels: dot products equal double precision in every format and shape") {
   for (const KernelTable* table : runnable_tables()) {
-    CAPTURE(table->isa);
+    CAPTURE(std::string(table->isa));
     for (const DTypeTraits& format : all_dtypes()) {
       if (!format.is_weight) continue;
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       const int i = static_cast<int>(format.dtype);
       uint64_t seed = 1;
       for (const int64_t n_in : row_lengths(format)) {
@@ -227,10 +227,10 @@ TEST_CASE("kernels: dot products equal double precision in every format and shap
 
 TEST_CASE("kernels: a dot product has the same bits in a call of any size") {
   for (const KernelTable* table : runnable_tables()) {
-    CAPTURE(table->isa);
+    CAPTURE(std::string(table->isa));
     for (const DTypeTraits& format : all_dtypes()) {
       if (!format.is_weight) continue;
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       const Problem p(format.dtype, format.block_elements == 256 ? 512 : 352, 19, 70, 3);
       for (const bool quantised : {false, true}) {
         CAPTURE(quantised);
@@ -266,11 +266,11 @@ TEST_CASE("kernels: a dot product has the same bits in a call of any size") {
 TEST_CASE("kernels: int8 dot products stay exact at the largest codes") {
   // All bits of the codes equal and all activations ±127: the largest sums any format can reach.
   for (const KernelTable* table : runnable_tables()) {
-    CAPTURE(table->isa);
+    CAPTURE(std::string(table->isa));
     for (const DTypeTraits& format : all_dtypes()) {
       const DotFn fn = table->dot_a8[static_cast<int>(format.dtype)];
       if (fn == nullptr) continue;
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       for (const int fill : {0x00, 0x7f, 0x80, 0x88, 0xff}) {
         for (const int8_t q : {int8_t{127}, int8_t{-127}}) {
           Problem p(format.dtype, 256, 3, 2, 9);
@@ -302,10 +302,10 @@ TEST_CASE("kernels: int8 dot products stay exact at the largest codes") {
 
 TEST_CASE("kernels: transposed products equal double precision in every format") {
   for (const KernelTable* table : runnable_tables()) {
-    CAPTURE(table->isa);
+    CAPTURE(std::string(table->isa));
     for (const DTypeTraits& format : all_dtypes()) {
       if (!format.is_weight) continue;
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       for (const int64_t n_in : row_lengths(format)) {
         CAPTURE(n_in);
         const Problem p(format.dtype, n_in, 13, 0, 5);
@@ -334,10 +334,10 @@ TEST_CASE("kernels: transposed products equal double precision in every format")
 
 TEST_CASE("kernels: decoded rows have the bits of the format's decoder") {
   for (const KernelTable* table : runnable_tables()) {
-    CAPTURE(table->isa);
+    CAPTURE(std::string(table->isa));
     for (const DTypeTraits& format : all_dtypes()) {
       if (!format.is_weight) continue;
-      CAPTURE(format.name);
+      CAPTURE(std::string(format.name));
       for (const int64_t n_in : row_lengths(format)) {
         const Problem p(format.dtype, n_in, 1, 0, 8);
         std::vector<float> out(static_cast<size_t>(n_in + 2), kNaN);

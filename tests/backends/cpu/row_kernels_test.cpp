@@ -1,0 +1,340 @@
+// Row operations and encoders of every instruction set this processor can run: odd lengths against double precision, outputs
+// between NaN canaries, and what NaN and infinities do.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/dispatch.h"
+#include "backends/cpu/kernels.h"
+#include "core/half.h"
+#include "core/isa.h"
+#include "core/rng.h"
+#include "tensor/formats/q8_0.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+std::vector<const KernelTable*> runnable_tables() {
+  const CpuFeatures cpu = detect_cpu();
+  std::vector<const KernelTable*> tables;
+  for (const Isa isa : supported_isas(cpu)) {
+    Result<const KernelTable*> table = kernels_for(isa, cpu);
+    REQUIRE_MESSAGE(table.ok(), table.status().message());
+    tables.push_back(*table);
+  }
+  return tables;
+}
+
+// n numbers on the heap without slack, so that the sanitizer sees one read too far.
+struct Row {
+  std::unique_ptr<float[]> v;
+  int64_t n;
+  Row(int64_t size, uint64_t seed, float deviation) : v(new float[static_cast<size_t>(size)]), n(size) {
+    Rng rng(seed);
+    for (int64_t i = 0; i < n; ++i) v[i] = deviation * rng.normal();
+  }
+  const float* get() const { return v.get(); }
+  float operator[](int64_t i) const { return v[i]; }
+};
+
+// Runs fn(out) between canaries, separately and in place over `in`, and checks every element against expected(i) ±
+// tolerance(i).
+struct Output {
+  std::vector<float> v;
+  explicit Output(int64_t n) : v(static_cast<size_t>(n + 2), kNaN) {}
+  float* data() { return v.data() + 1; }
+  bool canaries() const { return std::isnan(v.front()) && std::isnan(v.back()); }
+};
+
+using Unary = std::function<void(const float* x, float* out, int64_t n)>;
+using Exact = std::function<double(int64_t i)>;
+
+void check_close(const float* out, int64_t n, const Exact& expected, double relative, double absolute) {
+  double worst = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double error = std::fabs(out[i] - expected(i)) / (relative * std::fabs(expected(i)) + absolute);
+    worst = std::fmax(worst, error == error ? error : HUGE_VAL);
+  }
+  CAPTURE(n);
+  CHECK(worst <= 1);
+}
+
+// Runs fn to a place of its own and in place: equal bits, and every element as expected.
+void check_row(const Unary& fn, const Row& x, const Exact& expected, double relative, double absolute = 1e-30) {
+  Output apart(x.n), in_place(x.n);
+  fn(x.get(), apart.data(), x.n);
+  check_close(apart.data(), x.n, expected, relative, absolute);
+  std::memcpy(in_place.data(), x.get(), static_cast<size_t>(x.n) * sizeof(float));
+  fn(in_place.data(), in_place.data(), x.n);
+  CHECK(std::memcmp(apart.data(), in_place.data(), static_cast<size_t>(x.n) * sizeof(float)) == 0);
+  CHECK(apart.canaries());
+  CHECK(in_place.canaries());
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x))); }
+
+double sum_of(const Row& x, const std::function<double(double)>& fn) {
+  double total = 0;
+  for (int64_t i = 0; i < x.n; ++i) total += fn(x[i]);
+  return total;
+}
+
+constexpr double kEps = 0x1p-24;
+
+}  // namespace
+
+TEST_SUITE_BEGIN("op matrix");
+
+TEST_CASE("row kernels: activations equal double precision at every length") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for (int64_t n = 1; n <= 70; ++n) {
+      const Row x(n, static_cast<uint64_t>(n), 4), up(n, 100, 3);
+      check_row(
+          k->sigmoid, x, [&](int64_t i) { return sigmoid(x[i]); }, 8 * kEps);
+      check_row(
+          k->silu, x, [&](int64_t i) { return x[i] * sigmoid(x[i]); }, 8 * kEps);
+      check_row(
+          k->gelu, x, [&](int64_t i) { return gelu(x[i]); }, 64 * kEps, 1e-6);
+      const auto softcap = [&](const float* in, float* out, int64_t m) {
+        if (in != out) std::memcpy(out, in, static_cast<size_t>(m) * sizeof(float));
+        k->softcap(out, 2.5f, m);
+      };
+      check_row(
+          softcap, x, [&](int64_t i) { return 2.5 * std::tanh(x[i] / 2.5); }, 8 * kEps);
+      const auto glu = [&](GluParams p) {
+        return [&, p](const float* in, float* out, int64_t m) { k->glu(in, up.get(), out, m, p); };
+      };
+      check_row(
+          glu({false, 1, 0}), x, [&](int64_t i) { return x[i] * sigmoid(x[i]) * up[i]; }, 8 * kEps);
+      check_row(
+          glu({true, 1, 0}), x, [&](int64_t i) { return gelu(x[i]) * up[i]; }, 64 * kEps, 1e-5);
+      const auto clamped = [&](int64_t i) {
+        const double g = std::fmin(x[i], 3.5), u = std::fmax(-3.5, std::fmin(3.5, up[i]));
+        return g * sigmoid(1.702f * g) * (u + 1);
+      };
+      check_row(glu({false, 1.702f, 3.5f}), x, clamped, 16 * kEps, 1e-6);
+    }
+  }
+}
+
+TEST_CASE("row kernels: arithmetic equals the plain operation at every length") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for (int64_t n = 1; n <= 70; ++n) {
+      const Row x(n, static_cast<uint64_t>(n), 1), b(n, 200, 1);
+      const auto with_b = [&](auto fn) {
+        return [&b, fn](const float* in, float* out, int64_t m) { fn(in, b.get(), out, m); };
+      };
+      check_row(
+          with_b(k->add), x, [&](int64_t i) { return x[i] + b[i]; }, 0);
+      check_row(
+          with_b(k->mul), x, [&](int64_t i) { return x[i] * b[i]; }, 0);
+      check_row([&](const float* in, float* out, int64_t m) { k->scale(in, 0.3f, out, m); }, x,
+                [&](int64_t i) { return x[i] * 0.3f; }, 0);
+      Output y(n);
+      std::memcpy(y.data(), b.get(), static_cast<size_t>(n) * sizeof(float));
+      k->axpy(0.7f, x.get(), y.data(), n);
+      check_close(
+          y.data(), n, [&](int64_t i) { return static_cast<double>(0.7f) * x[i] + b[i]; }, 0, 4 * kEps * (0.7 * 5 + 5));
+      CHECK(y.canaries());
+    }
+  }
+}
+
+TEST_CASE("row kernels: norms and softmax equal double precision at every length") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    std::vector<int64_t> lengths = {128, 1000, 2048};
+    for (int64_t n = 1; n <= 70; ++n) lengths.push_back(n);
+    for (const int64_t n : lengths) {
+      const Row x(n, static_cast<uint64_t>(n), 3), w(n, 300, 1), b(n, 400, 1);
+      const double size = static_cast<double>(n);
+      const double rms = 1 / std::sqrt(sum_of(x, [](double v) { return v * v; }) / size + 1e-5f);
+      const double mean = sum_of(x, [](double v) { return v; }) / size;
+      const double deviation = 1 / std::sqrt(sum_of(x, [&](double v) { return (v - mean) * (v - mean); }) / size + 1e-5f);
+      const double tolerance = kEps * (size / 16 + 24);
+      check_row([&](const float* in, float* out, int64_t m) { k->rms_norm(in, w.get(), 1e-5f, out, m); }, x,
+                [&](int64_t i) { return x[i] * rms * w[i]; }, tolerance);
+      check_row([&](const float* in, float* out, int64_t m) { k->rms_norm(in, nullptr, 1e-5f, out, m); }, x,
+                [&](int64_t i) { return x[i] * rms; }, tolerance);
+      if (n > 1) {  // of one number the mean leaves rounding noise alone
+        check_row([&](const float* in, float* out, int64_t m) { k->layer_norm(in, w.get(), b.get(), 1e-5f, out, m); }, x,
+                  [&](int64_t i) { return (x[i] - mean) * deviation * w[i] + b[i]; }, tolerance, 1e-5);
+        check_row([&](const float* in, float* out, int64_t m) { k->layer_norm(in, nullptr, nullptr, 1e-5f, out, m); }, x,
+                  [&](int64_t i) { return (x[i] - mean) * deviation; }, tolerance, 1e-5);
+      }
+      double top = -HUGE_VAL;
+      for (int64_t i = 0; i < n; ++i) top = std::fmax(top, x[i]);
+      CHECK(k->max(x.get(), n) == top);
+      const double total = sum_of(x, [&](double v) { return std::exp(v - top); });
+      check_row(
+          k->softmax, x, [&](int64_t i) { return std::exp(x[i] - top) / total; }, tolerance);
+      Output e(n);
+      std::memcpy(e.data(), x.get(), static_cast<size_t>(n) * sizeof(float));
+      CHECK(std::fabs(k->exp_minus_max(e.data(), static_cast<float>(top), n) - total) <= tolerance * total);
+      // x − max rounds too: by half an ulp of 16..32, 2^-20
+      check_close(
+          e.data(), n, [&](int64_t i) { return std::exp(x[i] - top); }, 24 * kEps, 1e-30);
+      CHECK(e.canaries());
+    }
+  }
+}
+
+TEST_CASE("row kernels: rotations have the bits of the plain formula") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for (int64_t pairs = 1; pairs <= 40; ++pairs) {
+      const Row x(2 * pairs, static_cast<uint64_t>(pairs), 1), c(pairs, 500, 1), s(pairs, 600, 1);
+      const auto rotated = [&](int64_t pair, int64_t first, int64_t second, bool upper) {
+        const float x0 = x[first], x1 = x[second];
+        const float a = upper ? x0 * s[pair] : x0 * c[pair], b = upper ? x1 * c[pair] : x1 * s[pair];
+        return static_cast<double>(upper ? a + b : a - b);
+      };
+      check_row([&](const float* in, float* out, int64_t) { k->rope_interleaved(in, c.get(), s.get(), out, pairs); }, x,
+                [&](int64_t i) { return rotated(i / 2, i / 2 * 2, i / 2 * 2 + 1, i % 2 == 1); }, 0);
+      check_row([&](const float* in, float* out, int64_t) { k->rope_half_split(in, c.get(), s.get(), out, pairs); }, x,
+                [&](int64_t i) { return rotated(i % pairs, i % pairs, i % pairs + pairs, i >= pairs); }, 0);
+    }
+  }
+}
+
+TEST_CASE("row kernels: exp reaches its whole range within 3 ulp") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    std::vector<float> x;
+    for (float v = -87.3f; v <= 0.0f; v += 0.0173f) x.push_back(v);
+    std::vector<float> e = x;
+    k->exp_minus_max(e.data(), 0.0f, static_cast<int64_t>(e.size()));
+    check_close(
+        e.data(), static_cast<int64_t>(e.size()), [&](int64_t i) { return std::exp(static_cast<double>(x[i])); }, 3 * 2 * kEps,
+        0);
+    float high[2] = {88.0f, 1000.0f};
+    k->exp_minus_max(high, 0.0f, 2);
+    CHECK(std::fabs(high[0] / std::exp(88.0) - 1) < 6 * kEps);
+    CHECK(high[1] > 2e38f);
+    CHECK(std::isfinite(high[1]));
+  }
+}
+
+TEST_CASE("row kernels: NaN and infinities do what the table says") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for (const int64_t n : {1, 3, 8, 17, 67}) {
+      CAPTURE(n);
+      std::vector<float> x(static_cast<size_t>(n), -kInf);
+      k->softmax(x.data(), x.data(), n);
+      for (const float v : x) CHECK(v == 0.0f);
+      std::fill(x.begin(), x.end(), -kInf);
+      CHECK(k->exp_minus_max(x.data(), -kInf, n) == 0.0f);
+      for (const float v : x) CHECK(v == 0.0f);
+
+      for (int64_t at = 0; at < n; ++at) {
+        std::fill(x.begin(), x.end(), kNaN);
+        x[at] = -3.0f;
+        CHECK(k->max(x.data(), n) == -3.0f);
+        std::fill(x.begin(), x.end(), -kInf);
+        x[at] = 2.0f;
+        k->softmax(x.data(), x.data(), n);
+        CHECK(x[at] == 1.0f);
+        std::fill(x.begin(), x.end(), 0.5f);
+        x[at] = kNaN;
+        k->silu(x.data(), x.data(), n);
+        CHECK(std::isnan(x[at]));
+        std::fill(x.begin(), x.end(), 0.5f);
+        x[at] = kNaN;
+        k->softcap(x.data(), 30.0f, n);
+        CHECK(std::isnan(x[at]));
+      }
+    }
+  }
+}
+
+TEST_CASE("row kernels: int8 activations have the same bytes in every instruction set") {
+  Rng rng(77);
+  std::vector<float> x;
+  for (int block = 0; block < 400; ++block) {
+    const float scale = std::ldexp(1.0f, static_cast<int>(rng.below(250)) - 125);
+    for (int i = 0; i < 32; ++i) x.push_back(scale * rng.normal());
+  }
+  for (int i = 0; i < 32; ++i) x[i] = 0;
+  for (int i = 32; i < 64; ++i) x[i] = i == 40 ? 127.0f : static_cast<float>(i - 48) + 0.5f;  // ties
+  x[70] = kNaN, x[100] = kInf, x[140] = -kInf, x[141] = kNaN;
+  for (int i = 160; i < 192; ++i) x[i] = kNaN;
+  for (int i = 192; i < 224; ++i) x[i] = 1e-41f;
+  const int64_t n = static_cast<int64_t>(x.size());
+
+  std::vector<BlockA8> reference(static_cast<size_t>(n / 32));
+  for (int64_t b = 0; b < n / 32; ++b) {
+    float amax = 0;
+    float v[32];
+    for (int i = 0; i < 32; ++i) {
+      v[i] = std::isnan(x[b * 32 + i]) ? 0.0f : std::fmax(-3.4028234664e38f, std::fmin(3.4028234664e38f, x[b * 32 + i]));
+      amax = std::fmax(amax, std::fabs(v[i]));
+    }
+    const bool zero = amax < 0x1p-120f;
+    reference[b] = {zero ? 0.0f : amax / 127.0f, {0, 0}, {}};
+    for (int i = 0; i < 32; ++i) {
+      const float inverse = zero ? 0.0f : 127.0f / amax;
+      reference[b].q[i] = static_cast<int8_t>(std::nearbyint(v[i] * inverse));
+      reference[b].sum[i / 16] = static_cast<int16_t>(reference[b].sum[i / 16] + reference[b].q[i]);
+    }
+  }
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    std::unique_ptr<BlockA8[]> blocks(new BlockA8[static_cast<size_t>(n / 32)]);
+    k->quantize_a8(x.data(), blocks.get(), n);
+    CHECK(std::memcmp(blocks.get(), reference.data(), reference.size() * sizeof(BlockA8)) == 0);
+    for (int64_t b = 0; b < n / 32; ++b) {
+      for (const int8_t q : blocks[b].q) CHECK_MESSAGE(q != -128, "block " << b);
+    }
+  }
+}
+
+TEST_CASE("row kernels: cache rows have the bytes of the formats' encoders") {
+  Rng rng(78);
+  std::vector<float> x;
+  for (int i = 0; i < 4096; ++i) x.push_back(float_from_bits(rng.next_u32()));  // every exponent, NaN and infinity
+  for (int i = 0; i < 4096; ++i) x.push_back(rng.normal());
+  for (uint32_t h = 0; h < 65536; h += 7) {  // halves, the middle between two of them, and both neighbours of that
+    const uint32_t exact = float_bits(f16_to_f32(static_cast<uint16_t>(h)));
+    for (const uint32_t step : {0u, 0xfffu, 0x1000u, 0x1001u}) x.push_back(float_from_bits(exact + step));
+  }
+  x.resize(x.size() / 32 * 32);
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    std::vector<uint16_t> halves(x.size());
+    k->encode_f16(x.data(), halves.data(), static_cast<int64_t>(x.size()));
+    int different = 0;
+    for (size_t i = 0; i < x.size(); ++i) different += halves[i] != f32_to_f16(x[i]);
+    CHECK(different == 0);
+    for (int64_t n = 1; n <= 40; ++n) {
+      std::vector<uint16_t> row(static_cast<size_t>(n + 1), 0xabcd);
+      const std::unique_ptr<float[]> in(new float[static_cast<size_t>(n)]);
+      std::memcpy(in.get(), x.data() + 4096, static_cast<size_t>(n) * sizeof(float));
+      k->encode_f16(in.get(), row.data(), n);
+      CHECK(std::memcmp(row.data(), halves.data() + 4096, static_cast<size_t>(n) * 2) == 0);
+      CHECK(row.back() == 0xabcd);
+    }
+    std::vector<BlockQ8_0> reference(x.size() / 32), blocks(x.size() / 32);
+    encode_q8_0(x.data(), nullptr, reference.data(), static_cast<int64_t>(reference.size()));
+    k->encode_q8_0(x.data(), blocks.data(), static_cast<int64_t>(x.size()));
+    different = 0;
+    for (size_t b = 0; b < blocks.size(); ++b) different += std::memcmp(&blocks[b], &reference[b], sizeof(BlockQ8_0)) != 0;
+    CHECK(different == 0);
+  }
+}
+
+TEST_SUITE_END();
+
+}  // namespace moe::cpu
