@@ -27,7 +27,8 @@ std::vector<Block> live_blocks(const Graph& g, std::span<const int> phase, int64
   for (size_t i = 0; i < g.nodes.size(); ++i) {
     for (const ValueId id : g.nodes[i].in) {
       if (id == kNone || block_of[static_cast<size_t>(id)] == MemoryPlan::kNoOffset) continue;
-      blocks[block_of[static_cast<size_t>(id)]].end = phase[i];
+      int& end = blocks[block_of[static_cast<size_t>(id)]].end;
+      end = std::max(end, phase[i]);  // an output outlives its readers
     }
     for (const ValueId id : g.nodes[i].out) {
       const Value& v = g.value(id);
