@@ -10,6 +10,10 @@ std::span<const BuiltKernels> built_kernels() {
 #if defined(__x86_64__)
     {Isa::kAvx2, &kKernelsAvx2},
     {Isa::kAvx512, &kKernelsAvx512},
+#elif defined(__aarch64__)
+    {Isa::kNeon, &kKernelsNeon},
+    {Isa::kNeonDot, &kKernelsNeonDot},
+    {Isa::kNeonI8mm, &kKernelsNeonI8mm},
 #endif
   };
   return kBuilt;

@@ -1,0 +1,67 @@
+// What the panels of the three ARM instruction sets share: 8 rows a panel, two registers of four. See dot/a8.inl.
+//
+// All three multiply signed by signed bytes, so weights go in as they lie in the panel (none but int8 ones exceeds 63). The
+// offset of a format times the sum of the activations is what the integer sums start from.
+#pragma once
+
+#include "backends/cpu/vec/neon.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int kPanelRows = 8;
+constexpr int kPanelVecs = 16;
+constexpr int kDenseTokens = 2;
+using PanelBytes = U8x16;
+
+struct I32 {
+  int32x4_t low, high;
+};
+inline F32 to_f32(I32 a) { return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)}; }
+
+// 4 rows of 4 dwords → 4 registers of 4 rows, each 32 bytes after the one before.
+inline void transpose_dwords(uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x16_t r3, uint8_t* out) {
+  const uint32x4_t a = vzip1q_u32(vreinterpretq_u32_u8(r0), vreinterpretq_u32_u8(r2));
+  const uint32x4_t b = vzip1q_u32(vreinterpretq_u32_u8(r1), vreinterpretq_u32_u8(r3));
+  const uint32x4_t c = vzip2q_u32(vreinterpretq_u32_u8(r0), vreinterpretq_u32_u8(r2));
+  const uint32x4_t d = vzip2q_u32(vreinterpretq_u32_u8(r1), vreinterpretq_u32_u8(r3));
+  vst1q_u8(out, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
+  vst1q_u8(out + 32, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
+  vst1q_u8(out + 64, vreinterpretq_u8_u32(vzip1q_u32(c, d)));
+  vst1q_u8(out + 96, vreinterpretq_u8_u32(vzip2q_u32(c, d)));
+}
+
+// 8 rows of 8 dwords → 8 times 8 rows
+inline void interleave_rows(const Bytes32* rows, void* out) {
+  auto* bytes = static_cast<uint8_t*>(out);
+  for (int r = 0; r < 8; r += 4) {
+    transpose_dwords(rows[r].low, rows[r + 1].low, rows[r + 2].low, rows[r + 3].low, bytes + 4 * r);
+    transpose_dwords(rows[r].high, rows[r + 1].high, rows[r + 2].high, rows[r + 3].high, bytes + 4 * r + 128);
+  }
+}
+
+// factor · the sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane. The sums are lanes
+// 2 and 3 of a block's first eight bytes.
+template <int kFirst, int kCount>
+inline int32x4_t scaled_sum(const BlockA8& x, int16_t factor) {
+  int16x4_t head;
+  std::memcpy(&head, &x, sizeof head);
+  if constexpr (kFirst != 0) return vmull_lane_s16(vdup_n_s16(factor), head, 3);
+  const int32x4_t first = vmull_lane_s16(vdup_n_s16(factor), head, 2);
+  return kCount == 8 ? vmlal_lane_s16(first, vdup_n_s16(factor), head, 3) : first;
+}
+
+template <class Format, int kFirst, int kCount>
+inline int32x4_t start_of(const BlockA8& x) {
+  if constexpr (Format::kOffset == 0) return vdupq_n_s32(0);
+  return scaled_sum<kFirst, kCount>(x, -Format::kOffset);
+}
+
+template <int kFirst, int kCount>
+inline F32 activation_sum(const BlockA8& x) {
+  const float32x4_t sum = vcvtq_f32_s32(scaled_sum<kFirst, kCount>(x, 1));
+  return {sum, sum};
+}
+
+}  // namespace
+}  // namespace moe::cpu
