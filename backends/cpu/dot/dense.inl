@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kDenseRows = 4;
 constexpr int kDenseGroup = 32;
+constexpr int kDenseDepth = 512;  // elements of a row before the next tokens: four rows of them stay in the first-level cache
 
 struct PlainF32 {
   using Block = float;
@@ -96,11 +97,13 @@ inline void for_dense_parts(const DotArgs& args, Fn fn) {
 template <class Plain>
 void dot_plain(const DotArgs& args) {
   for_dense_parts(args, [&](const DensePart& part, const uint8_t* const* rows, DenseAcc* acc) {
-    const typename Plain::Block* w[kDenseRows];
-    for (int i = 0; i < kDenseRows; ++i) w[i] = reinterpret_cast<const typename Plain::Block*>(rows[i]);
-    const float* x[kDenseGroup];
-    for (int i = 0; i < part.m; ++i) x[i] = static_cast<const float*>(args.x[part.t + i]);
-    dense_tiles<Plain>(w, x, args.n_in, part.m, acc);
+    for (int64_t k = 0; k < args.n_in; k += kDenseDepth) {
+      const typename Plain::Block* w[kDenseRows];
+      for (int i = 0; i < kDenseRows; ++i) w[i] = reinterpret_cast<const typename Plain::Block*>(rows[i]) + k;
+      const float* x[kDenseGroup];
+      for (int i = 0; i < part.m; ++i) x[i] = static_cast<const float*>(args.x[part.t + i]) + k;
+      dense_tiles<Plain>(w, x, args.n_in - k < kDenseDepth ? args.n_in - k : kDenseDepth, part.m, acc);
+    }
   });
 }
 

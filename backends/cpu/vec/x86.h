@@ -1,12 +1,15 @@
 // Byte registers of 16 and 32, shared by the x86 instruction sets (AVX2 and F16C at least). See vec/scalar.h for the meaning.
 #pragma once
 
-// GCC 12 warns about the undefined registers that its own AVX-512 intrinsics start from (GCC bug 105593).
+#if defined(__clang__)
+#include <immintrin.h>
+#else  // GCC 12 warns about the undefined registers that its own AVX-512 intrinsics start from (GCC bug 105593)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
+#endif
 
 #include "backends/cpu/kernels.h"
 #include "core/half.h"
