@@ -1,0 +1,240 @@
+#include "tools/bench_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+
+#include "core/rng.h"
+
+namespace moe::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+bool runs_in_int8(const Graph& g, const Node& n) {
+  return std::any_of(n.in.begin(), n.in.end(), [&](ValueId id) {
+    return id != kNone && g.value(id).kind == ValueKind::kWeight && traits(g.value(id).dtype).block_elements > 1;
+  });
+}
+
+void add_run(BenchWork& work, const Graph& g, const RunShape& run, bool exact, double times = 1) {
+  for (const Node& n : g.nodes) {
+    const Cost c = cost(g, n, run);
+    work.bytes_read += times * c.bytes_read;
+    (!exact && runs_in_int8(g, n) ? work.int8_macs : work.f32_macs) += times * c.flops / 2;
+  }
+}
+
+// The experts that a token uses, counted while a session runs.
+class MeanK {
+ public:
+  explicit MeanK(Session& session) : session_(session) {
+    session.set_observer([this](const RouterView& v) {
+      const size_t n = static_cast<size_t>(v.n_tokens) * static_cast<size_t>(v.n_slots);
+      used_ += std::count_if(v.ids, v.ids + n, [](int32_t id) { return id >= 0; });
+      tokens_ += v.n_tokens;
+    });
+  }
+  ~MeanK() { session_.set_observer({}); }
+  MeanK(const MeanK&) = delete;
+  MeanK& operator=(const MeanK&) = delete;
+  double value() const { return tokens_ > 0 ? static_cast<double>(used_) / static_cast<double>(tokens_) : 0; }
+
+ private:
+  Session& session_;
+  int64_t used_ = 0, tokens_ = 0;
+};
+
+// Runs tests in one session.
+class Bench {
+ public:
+  Bench(Session& session, uint64_t seed, bool exact)
+      : session_(session),
+        exact_(exact),
+        width_(summarize(session.topology(), session.model().routing_shape()).total.width),
+        rng_(seed) {}
+
+  // Makes every sequence that a test needs hold n_depth tokens; what they hold already stays.
+  Status fill(const BenchTest& test) {
+    const int kept = std::min(session_.length(0), test.n_depth);
+    MOE_TRY(session_.truncate(0, kept));
+    MOE_TRY(session_.eval_prompt(random_tokens(test.n_depth - kept), 0, {}, [](int) { return !interrupted(); }));
+    for (int s = 1; s < (test.n_gen > 0 ? test.n_seqs : 1); ++s) MOE_TRY(session_.copy_sequence(0, s));
+    return Status::Ok();
+  }
+
+  Result<BenchResult> measure(const BenchTest& test, int repetitions, const std::function<void(int)>& on_repetition) {
+    BenchResult result;
+    result.test = test, result.time = utc_now();
+    MOE_TRY(fill(test));
+    {
+      const MeanK k(session_);
+      BenchTest warm_up = test;
+      warm_up.n_gen = std::min(warm_up.n_gen, 1);
+      MOE_TRY(repeat(warm_up).status());
+      // The price of an op knows a mean k but no widths: a token that uses k experts at a share w of their channels does the
+      // work of k · w whole ones.
+      result.work = work_of(session_.graph(), test, k.value() * width_, exact_);
+    }
+    for (int i = 0; i < repetitions; ++i) {
+      on_repetition(i);
+      MOE_ASSIGN(const double seconds, repeat(test));
+      result.seconds.push_back(seconds);
+    }
+    return result;
+  }
+
+ private:
+  std::vector<Token> random_tokens(int n) {
+    std::vector<Token> tokens(static_cast<size_t>(n));
+    for (Token& t : tokens) t = random_token();
+    return tokens;
+  }
+  Token random_token() { return static_cast<Token>(rng_.below(static_cast<uint64_t>(session_.model().config().n_vocab))); }
+
+  Result<double> repeat(const BenchTest& test) {
+    for (int s = 0; s < (test.n_gen > 0 ? test.n_seqs : 1); ++s) MOE_TRY(session_.truncate(s, test.n_depth));
+    const std::vector<Token> tokens = random_tokens(test.tokens());
+    std::vector<BatchToken> batch(static_cast<size_t>(test.n_seqs));
+    const auto start = Clock::now();
+    if (test.n_prompt > 0) MOE_TRY(session_.eval_prompt(tokens, 0, {}, [](int) { return !interrupted(); }));
+    for (int i = 0; i < test.n_gen && !interrupted(); ++i) {
+      for (int s = 0; s < test.n_seqs; ++s)
+        batch[static_cast<size_t>(s)] = {tokens[static_cast<size_t>(i * test.n_seqs + s)], s, true};
+      MOE_TRY(session_.eval(batch));
+    }
+    if (interrupted()) return interrupted_status();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  Session& session_;
+  bool exact_;
+  double width_;
+  Rng rng_;
+};
+
+std::vector<BenchTest> list_tests(const BenchArguments& a, int n_batch) {
+  std::vector<BenchTest> tests;
+  for (const int depth : a.n_depth) {
+    for (const int n : a.n_prompt)
+      if (n > 0) tests.push_back({n, 0, depth, n_batch, 1});
+    for (const int n : a.n_gen)
+      if (n > 0) tests.push_back({0, n, depth, n_batch, a.n_seqs});
+  }
+  return tests;
+}
+
+Result<std::unique_ptr<Session>> open_session(const Model& model, const BenchArguments& a, const std::vector<BenchTest>& tests,
+                                              int n_batch) {
+  SessionOptions o;
+  o.n_ctx = 1;
+  for (const BenchTest& t : tests) o.n_ctx = std::max(o.n_ctx, t.n_depth + t.n_prompt + t.n_gen);
+  o.n_seqs = a.n_seqs;
+  o.max_batch = std::max(n_batch, a.n_seqs);
+  o.max_outputs = a.n_seqs;
+  MOE_ASSIGN(o.cache_k, parse_dtype(a.model.cache_type));
+  o.cache_v = o.cache_k;
+  MOE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, o));
+  MOE_ASSIGN(const RoutingTopology topology, make_topology(model, a.model));
+  MOE_TRY(session->set_topology(topology));
+  return session;
+}
+
+}  // namespace
+
+std::string BenchTest::name() const {
+  std::string text = n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
+  if (n_seqs > 1) text += " x" + std::to_string(n_seqs);
+  if (n_depth > 0) text += " @ d" + std::to_string(n_depth);
+  return text;
+}
+
+double sample_mean(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double v : x) sum += v;
+  return x.empty() ? 0 : sum / static_cast<double>(x.size());
+}
+
+double sample_deviation(const std::vector<double>& x) {
+  if (x.size() < 2) return 0;
+  const double mean = sample_mean(x);
+  double squares = 0;
+  for (const double v : x) squares += (v - mean) * (v - mean);
+  return std::sqrt(squares / static_cast<double>(x.size() - 1));
+}
+
+namespace {
+std::vector<double> rates(const BenchResult& r) {
+  std::vector<double> x;
+  for (const double s : r.seconds) x.push_back(r.test.tokens() / s);
+  return x;
+}
+}  // namespace
+
+double BenchResult::mean_seconds() const { return sample_mean(seconds); }
+double BenchResult::mean_rate() const { return sample_mean(rates(*this)); }
+double BenchResult::rate_deviation() const { return sample_deviation(rates(*this)); }
+
+BenchWork work_of(const ModelGraph& graph, const BenchTest& test, double k_mean, bool exact) {
+  BenchWork work;
+  RunShape run;
+  run.k_mean = k_mean;
+  for (int done = 0; done < test.n_prompt;) {
+    const int n = std::min(test.n_batch, test.n_prompt - done);
+    run.n_tokens = n, run.n_outputs = done + n == test.n_prompt;
+    run.kv_length = test.n_depth + done + (n + 1) / 2;  // keys that a query meets on the average
+    add_run(work, graph.graph, run, exact);
+    done += n;
+  }
+  if (test.n_gen == 0) return work;
+  // All steps as if in the middle of the run. A run is priced as one sequence whose queries share the keys; those of the other
+  // sequences come on top: what one token's run costs more with keys than without.
+  run.kv_length = test.n_depth + (test.n_gen + 1) / 2;
+  run.n_tokens = run.n_outputs = test.n_seqs;
+  add_run(work, graph.graph, run, exact, test.n_gen);
+  run.n_tokens = run.n_outputs = 1;
+  RunShape no_keys = run;
+  no_keys.kv_length = 0;
+  const double keys = cost(graph.graph, run).bytes_read - cost(graph.graph, no_keys).bytes_read;
+  work.bytes_read += keys * (test.n_seqs - 1) * test.n_gen;
+  return work;
+}
+
+Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_result) {
+  const std::vector<int> threads = a.n_threads.empty() ? std::vector<int>{program.n_threads()} : a.n_threads;
+  const size_t n_tests = list_tests(a, 1).size() * threads.size() * a.n_batch.size();
+  if (n_tests == 0) usage_error("nothing to measure: -p and -n are both 0");
+  catch_interrupts();
+  Progress progress("bench", static_cast<double>(n_tests) * a.repetitions, Progress::Unit::kCount, "runs");
+  int done = 0;
+  for (const int n_threads : threads) {
+    MOE_ASSIGN(const std::unique_ptr<Model> model, load_model(program, a.model, n_threads));
+    for (const int n_batch : a.n_batch) {
+      const std::vector<BenchTest> tests = list_tests(a, n_batch);
+      MOE_ASSIGN(const std::unique_ptr<Session> session, open_session(*model, a, tests, n_batch));
+      Bench bench(*session, program.seed(), a.model.exact);
+      for (const BenchTest& test : tests) {
+        progress.update(done, test.name() + ": warm-up");
+        auto result = bench.measure(test, a.repetitions, [&](int i) {
+          progress.update(done++, test.name() + ": " + std::to_string(i + 1) + "/" + std::to_string(a.repetitions));
+        });
+        if (!result.ok()) return interrupted() ? interrupted_status() : result.status().Annotate(test.name());
+        progress.finish();
+        on_result(*model, *result);
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace moe::tools

@@ -1,0 +1,366 @@
+#include "tools/bench_ops.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "backends/backend_registry.h"
+#include "backends/cpu/ceilings.h"
+#include "backends/cpu/dispatch.h"
+#include "core/arena.h"
+#include "core/half.h"
+#include "core/rng.h"
+#include "tensor/graph.h"
+#include "tools/bench_report.h"
+
+namespace moe::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kRowElements = 2048;               // of weights, activations and row operations
+constexpr size_t kStreamBytes = size_t{128} << 20;   // of weights that one token meets: more than caches hold
+constexpr size_t kChunkBytes = size_t{4} << 20;      // of them in one call
+constexpr int64_t kTileRows = 64, kTileTokens = 64;  // of a product that stays in the second-level cache
+constexpr double kSecondsEach = 0.04;
+
+// What a call of a kernel does; the ceilings it is held against follow from it.
+struct Work {
+  double bytes = 0;
+  double int8_macs = 0, f32_macs = 0;
+};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Seconds a call: the best of bursts of at least a tenth of a millisecond, so that the clock costs nothing.
+double best_seconds(const std::function<void()>& call) {
+  call();
+  double best = 1e9;
+  int calls = 1;
+  for (const auto begin = Clock::now(); seconds_since(begin) < kSecondsEach;) {
+    const auto start = Clock::now();
+    for (int i = 0; i < calls; ++i) call();
+    const double seconds = seconds_since(start);
+    if (seconds < 1e-4)
+      calls *= 2;
+    else
+      best = std::min(best, seconds / calls);
+  }
+  return best;
+}
+
+class OpsBench {
+ public:
+  OpsBench(const Program& program, const cpu::KernelTable& kernels, const cpu::Ceilings& ceilings, std::string filter)
+      : program_(program), kernels_(kernels), ceilings_(ceilings), filter_(std::move(filter)) {
+    Rng rng(1);
+    for (float& v : x_) v = rng.normal();
+    for (float& v : y_) v = rng.normal();
+    for (int64_t t = 0; t < kTileTokens; ++t) {
+      float* row = activations_.data() + t * kRowElements;
+      for (int64_t i = 0; i < kRowElements; ++i) row[i] = rng.normal();
+      kernels.quantize_a8(row, a8_.data() + t * kRowElements / 32, kRowElements);
+    }
+  }
+
+  void dots() {
+    for (const DTypeTraits& t : all_dtypes()) {
+      const auto i = static_cast<size_t>(t.dtype);
+      if (!t.is_weight) continue;
+      for (const bool int8 : {false, true})
+        if (const cpu::DotFn dot = int8 ? kernels_.dot_a8[i] : kernels_.dot_f32[i]) {
+          const std::string name = std::string("dot_") + t.name + (int8 ? "_a8" : "_f32");
+          dot_of_one_token(name + "_t1", t, dot, int8);
+          dot_of_tile(name + "_t64", t, dot, int8);
+        }
+    }
+  }
+
+  void rows() {
+    const int64_t n = kRowElements;
+    const double in = 4.0 * kRowElements, out = in;
+    const cpu::KernelTable& k = kernels_;
+    float* x = x_.data();
+    float* y = y_.data();
+    float* z = z_.data();
+    measure("quantize_a8", {in + n * 40.0 / 32}, [&] { k.quantize_a8(x, z, n); });
+    measure("encode_f16", {in + out / 2}, [&] { k.encode_f16(x, z, n); });
+    measure("encode_q8_0", {in + n * 34.0 / 32}, [&] { k.encode_q8_0(x, z, n); });
+    measure("rms_norm", {2 * in + out}, [&] { k.rms_norm(x, y, 1e-5f, z, n); });
+    measure("layer_norm", {3 * in + out}, [&] { k.layer_norm(x, y, y, 1e-5f, z, n); });
+    measure("softmax", {in + out}, [&] { k.softmax(x, z, n); });
+    measure("exp_minus_max", {in + out}, [&] {
+      std::memcpy(z, x, static_cast<size_t>(in));
+      k.exp_minus_max(z, 4, n);
+    });
+    measure("max", {in}, [&] { sink_ = k.max(x, n); });
+    measure("softcap", {in + out}, [&] { k.softcap(z, 30, n); });
+    measure("silu", {in + out}, [&] { k.silu(x, z, n); });
+    measure("gelu", {in + out}, [&] { k.gelu(x, z, n); });
+    measure("sigmoid", {in + out}, [&] { k.sigmoid(x, z, n); });
+    measure("glu", {2 * in + out}, [&] { k.glu(x, y, z, n, {false, 1, 0}); });
+    measure("add", {2 * in + out}, [&] { k.add(x, y, z, n); });
+    measure("mul", {2 * in + out}, [&] { k.mul(x, y, z, n); });
+    measure("scale", {in + out}, [&] { k.scale(x, 0.5f, z, n); });
+    measure("axpy", {2 * in + out, 0, double(n)}, [&] { k.axpy(1e-9f, x, z, n); });
+    measure("rope_interleaved", {2 * in + out}, [&] { k.rope_interleaved(x, y, y + n / 2, z, n / 2); });
+    measure("rope_half_split", {2 * in + out}, [&] { k.rope_half_split(x, y, y + n / 2, z, n / 2); });
+  }
+
+  // The two products of attention over a cache of one head: scores and weighted values.
+  void attention_pieces() {
+    constexpr int64_t kHead = 128, kKeys = 1024;
+    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+      const DTypeTraits& t = traits(type);
+      const size_t row = dtype_bytes(type, kHead);
+      const Work work{static_cast<double>(row) * kKeys, 0, double(kHead) * kKeys};
+      fill_weights(t, kHead, kKeys);
+      const void* query[] = {x_.data()};
+      float* scores[] = {z_.data()};
+      const auto i = static_cast<size_t>(type);
+      measure(std::string("scores_") + t.name, work, [&] {
+        kernels_.dot_f32[i]({weights_.get(), row, kHead, kKeys, query, 1, scores});
+      });
+      measure(std::string("values_") + t.name, work, [&] {
+        kernels_.accumulate[i]({weights_.get(), row, kHead, kKeys, x_.data(), z_.data()});
+      });
+    }
+  }
+
+  // Whole ops, through the backend: what the drivers add to the kernels.
+  Status whole_ops(Backend& backend) {
+    for (const int64_t tokens : {1, 64}) MOE_TRY(route(backend, tokens));
+    for (const int64_t tokens : {1, 64}) MOE_TRY(attention(backend, tokens));
+    return Status::Ok();
+  }
+
+  void print() {
+    if (program_.json()) {
+      print_json(json_);
+      return;
+    }
+    if (json_.empty()) std::fprintf(stderr, "%s: no kernel's name holds '%s'\n", program_.name().c_str(), filter_.c_str());
+  }
+
+ private:
+  static const MarkdownTable& table() {
+    static const MarkdownTable t({{"kernel", 22, false},
+                                  {"µs", 10, true},
+                                  {"GB/s", 7, true},
+                                  {"GMAC/s", 7, true},
+                                  {"of ceiling", 10, true},
+                                  {"ceiling", 7, false}});
+    return t;
+  }
+
+  bool wanted(const std::string& name) const { return name.find(filter_) != std::string::npos; }
+
+  void measure(const std::string& name, const Work& work, const std::function<void()>& call) {
+    if (!wanted(name) || interrupted()) return;
+    report(name, work, best_seconds(call));
+  }
+
+  // A kernel is held against the ceiling that it comes closest to.
+  void report(const std::string& name, const Work& w, double seconds) {
+    struct Share {
+      const char* ceiling;
+      double value;
+    };
+    const Share shares[] = {{"read", w.bytes / ceilings_.read},
+                            {"int8", ceilings_.int8 > 0 ? w.int8_macs / ceilings_.int8 : 0},
+                            {"f32", w.f32_macs / ceilings_.f32}};
+    const Share& nearest = *std::max_element(std::begin(shares), std::end(shares),
+                                             [](const Share& a, const Share& b) { return a.value < b.value; });
+    const double bandwidth = w.bytes / seconds / 1e9, macs = (w.int8_macs + w.f32_macs) / seconds / 1e9;
+    if (json_.empty() && !program_.json()) std::fputs(table().head().c_str(), stdout);
+    json_.push_back({{"kernel", name},
+                     {"isa", kernels_.isa},
+                     {"us", seconds * 1e6},
+                     {"gb_per_s", bandwidth},
+                     {"gmac_per_s", macs},
+                     {"ceiling", nearest.ceiling},
+                     {"share_of_ceiling", nearest.value / seconds}});
+    if (program_.json()) return;
+    std::fputs(
+        table()
+            .row({name, format_fixed(seconds * 1e6, 3), format_fixed(bandwidth, 1), macs > 0 ? format_fixed(macs, 1) : "-",
+                  format_fixed(100 * nearest.value / seconds, 1) + " %", nearest.ceiling})
+            .c_str(),
+        stdout);
+    std::fflush(stdout);
+  }
+
+  // `rows` equal rows of random weights.
+  void fill_weights(const DTypeTraits& t, int64_t n, int64_t rows) {
+    const size_t row = dtype_bytes(t.dtype, n);
+    if (!weights_) weights_ = allocate_aligned(kStreamBytes);
+    std::vector<float> plain(static_cast<size_t>(n));
+    Rng rng(2);
+    for (float& v : plain) v = rng.normal();
+    t.encode(plain.data(), nullptr, weights_.get(), n);
+    for (int64_t r = 1; r < rows; ++r) std::memcpy(weights_.get() + static_cast<size_t>(r) * row, weights_.get(), row);
+  }
+
+  Work dot_work(const DTypeTraits& t, int64_t rows, int64_t tokens, bool int8) const {
+    const double macs = static_cast<double>(rows * tokens * kRowElements);
+    const double bytes = static_cast<double>(dtype_bytes(t.dtype, kRowElements)) * static_cast<double>(rows);
+    return {bytes, int8 ? macs : 0, int8 ? 0 : macs};
+  }
+
+  const void* activation(int64_t token, bool int8) const {
+    return int8 ? static_cast<const void*>(a8_.data() + token * kRowElements / 32)
+                : static_cast<const void*>(activations_.data() + token * kRowElements);
+  }
+
+  // Generation: weights come from memory, each is used once.
+  void dot_of_one_token(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, bool int8) {
+    if (!wanted(name) || interrupted()) return;
+    const size_t row = dtype_bytes(t.dtype, kRowElements);
+    const auto rows = static_cast<int64_t>(kChunkBytes / row);
+    const size_t chunk = static_cast<size_t>(rows) * row, chunks = kStreamBytes / chunk;
+    fill_weights(t, kRowElements, rows * static_cast<int64_t>(chunks));
+    std::vector<float> out(static_cast<size_t>(rows));
+    const void* x[] = {activation(0, int8)};
+    float* y[] = {out.data()};
+    size_t at = 0;
+    measure(name, dot_work(t, rows, 1, int8), [&] {
+      dot({weights_.get() + at * chunk, row, kRowElements, rows, x, 1, y});
+      at = (at + 1) % chunks;
+    });
+  }
+
+  // A prompt: weights are in the cache, each is used by many tokens.
+  void dot_of_tile(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, bool int8) {
+    if (!wanted(name) || interrupted()) return;
+    const size_t row = dtype_bytes(t.dtype, kRowElements);
+    fill_weights(t, kRowElements, kTileRows);
+    std::vector<float> out(kTileTokens * kTileRows);
+    const void* x[kTileTokens];
+    float* y[kTileTokens];
+    for (int64_t i = 0; i < kTileTokens; ++i) x[i] = activation(i, int8), y[i] = out.data() + i * kTileRows;
+    Work work = dot_work(t, kTileRows, kTileTokens, int8);
+    measure(name, work, [&] { dot({weights_.get(), row, kRowElements, kTileRows, x, kTileTokens, y}); });
+  }
+
+  // --- whole ops ---
+
+  // A graph of one op and the memory of its inputs.
+  struct OneOp {
+    Graph graph;
+    std::vector<std::pair<ValueId, Tensor>> bound;
+    std::vector<std::vector<std::byte>> memory;
+
+    template <class T, class F>
+    ValueId input(DType type, Shape shape, int64_t tokens, ValueKind kind, F&& value) {
+      const ValueId id = graph.add_value({"in" + std::to_string(bound.size()), kind, type, shape, nullptr, false});
+      Shape given = shape;
+      if (given.per_token()) given.dim[0] = tokens;
+      memory.emplace_back(dtype_bytes(type, given.elements()));
+      T* values = reinterpret_cast<T*>(memory.back().data());
+      for (size_t i = 0; i < memory.back().size() / sizeof(T); ++i) values[i] = value(i);
+      bound.emplace_back(id, Tensor{memory.back().data(), type, given});
+      return id;
+    }
+  };
+
+  Status run_op(Backend& backend, const std::string& name, OneOp& op, const RunShape& run) {
+    if (!wanted(name) || interrupted()) return Status::Ok();
+    for (const ValueId id : op.graph.nodes.back().out) op.graph.value(id).output = true;
+    MOE_ASSIGN(const std::unique_ptr<Executable> executable, backend.compile(op.graph, {run.n_tokens, 1}));
+    for (const auto& [id, tensor] : op.bound) MOE_TRY(executable->bind(id, tensor));
+    Status status;
+    const Cost c = cost(op.graph, run);
+    measure(name, {c.bytes_read, 0, c.flops / 2}, [&] {
+      if (status.ok()) status = executable->run(run);
+    });
+    return status;
+  }
+
+  Status route(Backend& backend, int64_t tokens) {
+    constexpr int64_t kExperts = 128, kUsed = 8;
+    OneOp op;
+    Rng rng(3);
+    const auto f32 = [&](Shape s, auto&& v) { return op.input<float>(DType::kF32, s, tokens, ValueKind::kInput, v); };
+    const ValueId logits = f32({kTokens, kExperts}, [&](size_t) { return rng.normal(); });
+    const float numbers[8] = {kUsed, kUsed, 0, 1, 0, 0, 0, 0};
+    const ValueId params = f32({8}, [&](size_t i) { return numbers[i]; });
+    const ValueId allow =
+        op.input<int8_t>(DType::kI8, {1, kExperts}, tokens, ValueKind::kInput, [](size_t) { return int8_t{1}; });
+    const ValueId classes = op.input<int32_t>(DType::kI32, {kTokens}, tokens, ValueKind::kInput, [](size_t) { return 0; });
+    const ValueId bias = f32({kExperts}, [](size_t) { return 0.0f; });
+    const ValueId redirect = op.input<int32_t>(DType::kI32, {kExperts}, tokens, ValueKind::kInput, [](size_t) { return -1; });
+    RouteAttrs a;
+    a.n_experts = kExperts, a.k_capacity = kUsed;
+    op.graph.add_node(Op::kRoute, {logits, kNone, params, allow, classes, bias, redirect}, a);
+    RunShape run;
+    run.n_tokens = tokens;
+    return run_op(backend, "route_e128_k8_t" + std::to_string(tokens), op, run);
+  }
+
+  // 32 query heads, 4 key heads of 128, 1,024 keys in an f16 cache: a layer of Qwen3-30B-A3B.
+  Status attention(Backend& backend, int64_t tokens) {
+    constexpr int64_t kHeads = 32, kKeyHeads = 4, kHead = 128, kKeys = 1024;
+    OneOp op;
+    Rng rng(4);
+    const auto normal = [&](size_t) { return rng.normal(); };
+    const auto f32 = [&](Shape s) { return op.input<float>(DType::kF32, s, tokens, ValueKind::kInput, normal); };
+    const auto i32 = [&](auto&& v) { return op.input<int32_t>(DType::kI32, {kTokens}, tokens, ValueKind::kInput, v); };
+    const ValueId q = f32({kTokens, kHeads * kHead}), k = f32({kTokens, kKeyHeads * kHead}),
+                  v = f32({kTokens, kKeyHeads * kHead});
+    const auto cache = [&] {
+      return op.input<uint16_t>(DType::kF16, {1, kKeyHeads, kKeys, kHead}, tokens, ValueKind::kState,
+                                [&](size_t) { return f32_to_f16(rng.normal()); });
+    };
+    const ValueId keys = cache(), values = cache();
+    const ValueId positions = i32([&](size_t i) { return static_cast<int32_t>(kKeys - tokens + static_cast<int64_t>(i)); });
+    const ValueId slots = i32([](size_t) { return 0; });
+    AttentionAttrs a;
+    a.n_head = kHeads, a.n_kv_head = kKeyHeads, a.head_dim = a.v_dim = kHead, a.scale = 0.088f;
+    op.graph.add_node(Op::kAttention, {q, k, v, keys, values, positions, slots}, a);
+    RunShape run;
+    run.n_tokens = tokens, run.kv_length = kKeys - tokens / 2;
+    return run_op(backend, "attention_kv1024_t" + std::to_string(tokens), op, run);
+  }
+
+  const Program& program_;
+  const cpu::KernelTable& kernels_;
+  const cpu::Ceilings& ceilings_;
+  std::string filter_;
+  Json json_ = Json::array();
+  AlignedBytes weights_;
+  std::vector<float> x_ = std::vector<float>(kRowElements), y_ = x_, z_ = x_;
+  std::vector<float> activations_ = std::vector<float>(kTileTokens * kRowElements);
+  std::vector<cpu::BlockA8> a8_ = std::vector<cpu::BlockA8>(kTileTokens * kRowElements / 32);
+  volatile float sink_ = 0;
+};
+
+}  // namespace
+
+Status bench_ops(const Program& program, const OpsArguments& arguments) {
+  const CpuFeatures features = detect_cpu();
+  MOE_ASSIGN(const Isa isa, choose_isa(features, arguments.isa));
+  MOE_ASSIGN(const cpu::KernelTable* kernels, cpu::kernels_for(isa, features));
+  MOE_ASSIGN(const cpu::Ceilings ceilings, cpu::measure_ceilings(isa, 1));
+  BackendOptions options;
+  options.n_threads = 1, options.isa = isa_name(isa);
+  MOE_ASSIGN(const std::unique_ptr<Backend> backend, create_backend("cpu", options));
+  catch_interrupts();
+  if (!program.json())
+    std::printf("moe-bench %s: %s\nceilings: %s\n\n", kVersion, backend->info().description.c_str(),
+                ceilings_text(ceilings).c_str());
+  OpsBench bench(program, *kernels, ceilings, arguments.filter);
+  bench.dots();
+  bench.rows();
+  bench.attention_pieces();
+  MOE_TRY(bench.whole_ops(*backend));
+  if (interrupted()) return interrupted_status();
+  bench.print();
+  return Status::Ok();
+}
+
+}  // namespace moe::tools

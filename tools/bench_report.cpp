@@ -1,0 +1,195 @@
+#include "tools/bench_report.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace moe::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const MarkdownTable& model_table() {
+  static const MarkdownTable table({{"model", 24, false},
+                                    {"size", 8, true},
+                                    {"params", 8, true},
+                                    {"threads", 7, true},
+                                    {"batch", 5, true},
+                                    {"test", 18, true},
+                                    {"t/s", 21, true},
+                                    {"GB/s", 6, true},
+                                    {"of read", 7, true},
+                                    {"GMAC/s", 7, true},
+                                    {"of peak", 7, true}});
+  return table;
+}
+
+// Share of the time that the ceilings would take: 1 is as fast as the machine multiplies.
+double compute_share(const BenchWork& w, const cpu::Ceilings& c, double seconds) {
+  return (w.int8_macs / c.int8 + w.f32_macs / c.f32) / seconds;
+}
+
+std::string percent(double share) { return format_fixed(100 * share, 1) + " %"; }
+
+}  // namespace
+
+std::string MarkdownTable::row(const std::vector<std::string>& cells) const {
+  MOE_CHECK(cells.size() == columns_.size());
+  std::string out = "|";
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const size_t width = std::max(columns_[i].width, display_width(columns_[i].title)), used = display_width(cells[i]);
+    const std::string blanks(width > used ? width - used : 0, ' ');
+    out += " " + (columns_[i].right ? blanks + cells[i] : cells[i] + blanks) + " |";
+  }
+  return out + "\n";
+}
+
+std::string MarkdownTable::head() const {
+  std::vector<std::string> titles;
+  std::string line = "|";
+  for (const Column& c : columns_) {
+    titles.emplace_back(c.title);
+    const size_t width = std::max(c.width, display_width(c.title));
+    line += (c.right ? " " : " :") + std::string(width - 1, '-') + (c.right ? ": |" : " |");
+  }
+  return row(titles) + line + "\n";
+}
+
+Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& r, const cpu::Ceilings& c) {
+  const BackendInfo& backend = model.backend().info();
+  std::vector<double> ns, rates;
+  for (const double s : r.seconds) ns.push_back(s * 1e9), rates.push_back(r.test.tokens() / s);
+  const double seconds = r.mean_seconds();
+  return {{"build_commit", std::string("moe ") + kVersion},
+          {"cpu_info", backend.description.substr(0, backend.description.find(','))},
+          {"gpu_info", ""},
+          {"backend", backend.name},
+          {"backends", backend.name},
+          {"model_filename", a.model.path},
+          {"model_type", model_type(model.file(), model.config().arch)},
+          {"model_size", weight_bytes(model.file())},
+          {"model_n_params", parameter_count(model.file())},
+          {"n_batch", r.test.n_batch},
+          {"n_ubatch", r.test.n_batch},
+          {"n_threads", backend.n_threads},
+          {"type_k", a.model.cache_type},
+          {"type_v", a.model.cache_type},
+          {"n_seqs", r.test.n_seqs},
+          {"isa", backend.isa},
+          {"exact", a.model.exact},
+          {"routing", topology_text(a.model)},
+          {"n_prompt", r.test.n_prompt},
+          {"n_gen", r.test.n_gen},
+          {"n_depth", r.test.n_depth},
+          {"test_time", r.time},
+          {"avg_ns", std::llround(seconds * 1e9)},
+          {"stddev_ns", std::llround(sample_deviation(ns))},
+          {"avg_ts", r.mean_rate()},
+          {"stddev_ts", r.rate_deviation()},
+          {"samples_ns", ns},
+          {"samples_ts", rates},
+          {"gb_per_s", r.work.bytes_read / seconds / 1e9},
+          {"gmac_per_s", r.work.macs() / seconds / 1e9},
+          {"share_of_read", r.work.bytes_read / seconds / c.read},
+          {"share_of_peak", compute_share(r.work, c, seconds)},
+          {"ceiling_gb_per_s", c.read / 1e9},
+          {"ceiling_int8_gmac_per_s", c.int8 / 1e9},
+          {"ceiling_bf16_gmac_per_s", c.bf16 / 1e9},
+          {"ceiling_f32_gmac_per_s", c.f32 / 1e9}};
+}
+
+Result<const cpu::Ceilings*> BenchReport::ceilings_for(int n_threads) {
+  if (const auto it = ceilings_.find(n_threads); it != ceilings_.end()) return &it->second;
+  MOE_ASSIGN(const Isa isa, choose_isa(detect_cpu(), arguments_.model.isa));
+  MOE_ASSIGN(const cpu::Ceilings measured, cpu::measure_ceilings(isa, n_threads));
+  return &ceilings_.emplace(n_threads, measured).first->second;
+}
+
+Status BenchReport::add(const Model& model, const BenchResult& result) {
+  MOE_ASSIGN(const cpu::Ceilings* c, ceilings_for(model.backend().info().n_threads));
+  if (arguments_.format == "md")
+    print_markdown(model, result, *c);
+  else if (arguments_.format == "csv")
+    print_csv(bench_json(model, arguments_, result, *c));
+  else
+    rows_.push_back(bench_json(model, arguments_, result, *c));
+  std::fflush(stdout);
+  return Status::Ok();
+}
+
+void BenchReport::finish() {
+  if (arguments_.format == "json") print_json(rows_);
+}
+
+// A row beside ceilings of another number of threads begins a new table.
+void BenchReport::print_markdown(const Model& model, const BenchResult& r, const cpu::Ceilings& c) {
+  if (described_threads_ != c.n_threads) {
+    const std::string routing = topology_text(arguments_.model);
+    std::printf("%smoe-bench %s: %s%s%s%s\n", described_threads_ ? "\n" : "", kVersion,
+                model.backend().info().description.c_str(), arguments_.model.exact ? ", exact" : "",
+                routing.empty() ? "" : "; ", routing.c_str());
+    std::printf("ceilings: %s\n\n%s", ceilings_text(c).c_str(), model_table().head().c_str());
+    described_threads_ = c.n_threads;
+  }
+  const double seconds = r.mean_seconds();
+  const std::string row = model_table().row(
+      {model_type(model.file(), model.config().arch), format_bytes(static_cast<double>(weight_bytes(model.file()))),
+       format_count(static_cast<double>(parameter_count(model.file()))), std::to_string(c.n_threads),
+       std::to_string(r.test.n_batch), r.test.name(),
+       format_fixed(r.mean_rate(), 2) + " ± " + format_fixed(r.rate_deviation(), 2),
+       format_fixed(r.work.bytes_read / seconds / 1e9, 1), percent(r.work.bytes_read / seconds / c.read),
+       format_fixed(r.work.macs() / seconds / 1e9, 1), percent(compute_share(r.work, c, seconds))});
+  std::fputs(row.c_str(), stdout);
+}
+
+// As llama-bench: every field in quotes, no samples.
+void BenchReport::print_csv(const Json& row) {
+  std::string keys, values;
+  for (const auto& [key, value] : row.items()) {
+    if (value.is_array()) continue;
+    std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    for (size_t i = 0; (i = text.find('"', i)) != std::string::npos; i += 2) text.insert(i, "\"");
+    keys += (keys.empty() ? "" : ",") + key;
+    values += (values.empty() ? "\"" : ",\"") + text + "\"";
+  }
+  if (!described_threads_) std::printf("%s\n", keys.c_str());
+  described_threads_ = 1;
+  std::printf("%s\n", values.c_str());
+}
+
+std::string ceilings_text(const cpu::Ceilings& c) {
+  const auto rate = [](const char* name, double macs) {
+    return macs > 0 ? std::string(", ") + name + " " + format_fixed(macs / 1e9, 1) + " GMAC/s" : std::string();
+  };
+  return "read " + format_fixed(c.read / 1e9, 1) + " GB/s" + rate("int8", c.int8) + rate("bf16", c.bf16) + rate("f32", c.f32);
+}
+
+Status print_ceilings(const Program& program, const std::string& wanted_isa, std::vector<int> threads) {
+  const CpuFeatures cpu = detect_cpu();
+  MOE_ASSIGN(const Isa isa, choose_isa(cpu, wanted_isa));
+  if (threads.empty()) threads = {1, program.n_threads()};
+  threads.erase(std::unique(threads.begin(), threads.end()), threads.end());
+  const MarkdownTable table({{"threads", 7, true},
+                             {"read GB/s", 9, true},
+                             {"int8 GMAC/s", 11, true},
+                             {"bf16 GMAC/s", 11, true},
+                             {"f32 GMAC/s", 10, true}});
+  Json rows = Json::array();
+  if (!program.json()) std::printf("%s, %s\n\n%s", cpu.brand.c_str(), isa_name(isa), table.head().c_str());
+  for (const int n : threads) {
+    MOE_ASSIGN(const cpu::Ceilings c, cpu::measure_ceilings(isa, n));
+    rows.push_back({{"cpu_info", cpu.brand},
+                    {"isa", isa_name(isa)},
+                    {"n_threads", n},
+                    {"gb_per_s", c.read / 1e9},
+                    {"int8_gmac_per_s", c.int8 / 1e9},
+                    {"bf16_gmac_per_s", c.bf16 / 1e9},
+                    {"f32_gmac_per_s", c.f32 / 1e9}});
+    const auto rate = [](double x) { return x > 0 ? format_fixed(x / 1e9, 1) : std::string("-"); };
+    if (!program.json())
+      std::fputs(table.row({std::to_string(n), rate(c.read), rate(c.int8), rate(c.bf16), rate(c.f32)}).c_str(), stdout);
+  }
+  if (program.json()) print_json(rows);
+  return Status::Ok();
+}
+
+}  // namespace moe::tools
