@@ -1,4 +1,6 @@
 // moe/moe.h, first half: the library, models, text and tokens. api_session.cpp has sessions, routing and generation.
+#include <cstdio>
+
 #include "backends/backend_registry.h"
 #include "core/isa.h"
 #include "models/api_support.h"
@@ -79,6 +81,15 @@ moe_model_info describe(const Model& m) {
   return info;
 }
 
+void log_loaded(const LogSink& log, const Model& m) {
+  if (!log) return;
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%.3f", m.load_seconds());
+  log(LogLevel::kInfo, m.file().name() + ": " + m.config().arch + " of " + std::to_string(m.file().file_bytes()) +
+                           " bytes loaded in " + seconds + " s; " + m.backend().info().description);
+  if (!m.tokenizer()) log(LogLevel::kWarning, m.tokenizer_status().message() + "; the model runs on token ids");
+}
+
 Result<ChatTemplate> chat_template_of(const Model& model, const char* name) {
   if (name) return parse_chat_template_name(name);
   MOE_ASSIGN(const Tokenizer* tokenizer, tokenizer_of(model));
@@ -144,6 +155,7 @@ moe_model* moe_model_load(const char* path, const moe_model_options* options, mo
     MOE_TRY(not_null({{"path", path}}));
     MOE_ASSIGN(const ModelOptions o, model_options(options));
     MOE_ASSIGN(std::unique_ptr<Model> model, Model::load(path, o));
+    log_loaded(o.backend_options.log, *model);
     handle = new moe_model{std::move(model)};
     return Status::Ok();
   });
@@ -218,12 +230,15 @@ char* moe_model_detokenize(const moe_model* model, const moe_token* tokens, size
 
 const char* moe_model_token_piece(const moe_model* model, moe_token token, unsigned flags, size_t* n_bytes) {
   if (!model || !n_bytes) return nullptr;
-  const Tokenizer* tokenizer = model->model->tokenizer();
-  std::string_view piece = "";
-  if (tokenizer)
-    guarded(nullptr, [&] { return piece = tokenizer->piece(token, (flags & MOE_TEXT_SPECIAL) != 0), Status::Ok(); });
-  *n_bytes = piece.size();
-  return piece.data() ? piece.data() : "";
+  const char* begin = "";
+  *n_bytes = 0;
+  guarded(nullptr, [&]() -> Status {
+    MOE_ASSIGN(const Tokenizer* tokenizer, tokenizer_of(*model->model));
+    const std::string_view piece = tokenizer->piece(token, (flags & MOE_TEXT_SPECIAL) != 0);
+    if (!piece.empty()) begin = piece.data(), *n_bytes = piece.size();
+    return Status::Ok();
+  });
+  return begin;
 }
 
 moe_token moe_model_find_token(const moe_model* model, const char* text) {

@@ -35,11 +35,12 @@ bool says(const moe_error& e, const char* part) { return std::strstr(e.message, 
 bool says(const Session& s, const char* part) { return says(*moe_session_error(s.get()), part); }
 
 // A small OLMoE of random weights with 256 bytes for a vocabulary.
-std::string write_model(const TempFolder& folder, uint64_t seed = 1) {
+std::string write_model(const TempFolder& folder, uint64_t seed = 1, bool with_tokenizer = true) {
   moe::SynthOptions o;
   o.arch = "olmoe", o.settings = {"n_layer=2", "n_ctx_train=256"}, o.seed = seed;
   auto plan = moe::plan_synth(o);
   REQUIRE(plan.ok());
+  if (!with_tokenizer) plan->metadata.remove("tokenizer.ggml.model");
   moe::ThreadPool pool(1);
   const std::string path = folder / ("olmoe" + std::to_string(seed) + ".gguf");
   REQUIRE(moe::write_synth(*plan, pool, path, [](uint64_t, std::string_view) { return true; }).ok());
@@ -169,6 +170,38 @@ TEST_SUITE("c api") {
     CHECK(moe_model_get_key(model.get(), "no.such.key", &e) == nullptr);
     CHECK(e.code == MOE_ERROR_NOT_FOUND);
     CHECK(says(e, "no.such.key"));
+  }
+
+  TEST_CASE("the log says what was loaded, and warns where there is no tokenizer") {
+    struct Line {
+      moe_log_level level;
+      std::string text;
+    };
+    std::vector<Line> lines;
+    moe_model_options o;
+    moe_model_options_init(&o, sizeof o);
+    o.threads = 1;
+    o.log_user = &lines;
+    o.log = [](void* user, moe_log_level level, const char* message) {
+      static_cast<std::vector<Line>*>(user)->push_back({level, message});
+    };
+    const TempFolder folder;
+    const Model with(moe_model_load(write_model(folder).c_str(), &o, nullptr));
+    REQUIRE(lines.size() == 1);
+    CHECK(lines[0].level == MOE_LOG_INFO);
+    CHECK(lines[0].text.find("olmoe1.gguf") != std::string::npos);
+
+    const Model without(moe_model_load(write_model(folder, 2, false).c_str(), &o, nullptr));
+    REQUIRE(without);
+    REQUIRE(lines.size() == 3);
+    CHECK(lines[2].level == MOE_LOG_WARNING);
+    CHECK(lines[2].text.find("tokenizer") != std::string::npos);
+    moe_error e;
+    size_t n = 0;
+    CHECK(moe_model_tokenize(without.get(), "x", 1, 0, nullptr, 0, &n, &e) == MOE_ERROR_NOT_FOUND);
+    CHECK(moe_model_find_token(without.get(), "x") == MOE_TOKEN_NONE);
+    const Session s = session_of(without);
+    CHECK(generate(s, nullptr, kPrompt, predict(2)).text.empty());
   }
 
   TEST_CASE("what cannot be loaded gives a null pointer and one error that names it") {

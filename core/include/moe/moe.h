@@ -92,8 +92,9 @@ typedef struct moe_model moe_model;
 
 typedef enum moe_log_level { MOE_LOG_DEBUG = 0, MOE_LOG_INFO = 1, MOE_LOG_WARNING = 2 } moe_log_level;
 
-/* message: zero-terminated, without newline, valid during the call. Called from any thread that is inside a call about the
- * model. */
+/* What the library has to say beside errors: what was loaded and how fast; as a warning, that a file lacks a tokenizer this
+ * build knows. message: zero-terminated, without newline, valid during the call. Called by threads that are inside a call about
+ * the model. */
 typedef void (*moe_log_fn)(void* user, moe_log_level level, const char* message);
 
 typedef struct moe_model_options {
