@@ -19,7 +19,8 @@ double softmax_entropy(const float* logits, int n) {
   double z = 0, weighted = 0;
   for (int i = 0; i < n; ++i) {
     const double e = mathx::exp(logits[i] - top);
-    z += e, weighted += e * (logits[i] - top);
+    z += e;
+    if (e > 0) weighted += e * (logits[i] - top);  // not 0 · −∞
   }
   return mathx::log(z) - weighted / z;
 }

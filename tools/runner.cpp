@@ -78,8 +78,14 @@ Status Runner::open_session() {
     stats_.add(view);
     if (decoding_) decode_stats_.add(view);
   });
-  if (arguments_.n_predict == 0) return Status::Ok();
-  MOE_ASSIGN(Sampler sampler, Sampler::create(sampler_options(program_, arguments_, model_->tokenizer()), config.n_vocab));
+  return Status::Ok();
+}
+
+// Late, so that a random seed is not announced before an error.
+Status Runner::make_sampler() {
+  if (sampler_ || arguments_.n_predict == 0) return Status::Ok();
+  MOE_ASSIGN(Sampler sampler,
+             Sampler::create(sampler_options(program_, arguments_, model_->tokenizer()), model_->config().n_vocab));
   sampler_ = std::make_unique<Sampler>(std::move(sampler));
   return Status::Ok();
 }
@@ -93,7 +99,8 @@ Status Runner::evaluate(std::span<const Token> tokens) {
   MOE_CHECK(!tokens.empty());
   if (tokens.size() > static_cast<size_t>(session_->options().n_ctx))
     return Status::OutOfRange("the prompt is too long: " + std::to_string(tokens.size()) + " tokens, the context holds " +
-                              std::to_string(session_->options().n_ctx) + "; raise --ctx");
+                              std::to_string(session_->options().n_ctx) + " (--ctx)");
+  MOE_TRY(make_sampler());
   if (sampler_)
     for (size_t i = common_prefix(tokens_, tokens); i < tokens.size(); ++i) sampler_->accept(tokens[i]);
   tokens_.assign(tokens.begin(), tokens.end());

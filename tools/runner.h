@@ -56,13 +56,14 @@ class Runner {
  private:
   Runner(Program& program, const RunArguments& arguments, std::unique_ptr<Model> model);
   Status open_session();
+  Status make_sampler();
   Status evaluate_new(std::span<const Token> tokens);
 
   Program& program_;
   const RunArguments& arguments_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Session> session_;
-  std::unique_ptr<Sampler> sampler_;  // null when nothing is drawn
+  std::unique_ptr<Sampler> sampler_;  // from the first prompt on; null when nothing is drawn
   RoutingStats stats_, decode_stats_;
   bool decoding_ = false;
   std::vector<Token> tokens_;
