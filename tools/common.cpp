@@ -76,7 +76,7 @@ std::string command_of(const CLI::App& app, const std::string& name) {
 
 Program::Program(std::string name, const std::string& description) : name_(std::move(name)), app_(description, name_) {
   app_.set_help_flag("--help,-h", "show this text");
-  app_.set_version_flag("--version", name_ + " " + kVersion);
+  app_.set_version_flag("--version", name_ + " " + kVersion, "show the version");
   app_.add_flag("--json", common_.json, "results as JSON");
   app_.add_option("--threads,-t", common_.n_threads, "threads; 0: one for each physical core this process may use")
       ->check(CLI::Range(0, kMostThreads))
@@ -172,6 +172,7 @@ std::string hint_for(const Status& status) {
 }
 
 void catch_interrupts() {
+  interrupts = 0;
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
 }

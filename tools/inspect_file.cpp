@@ -40,8 +40,9 @@ Result<int64_t> cache_bytes_per_token(const ModelConfig& config) {
 }
 
 Status describe(const GgufFile& file, Described& d) {
-  MOE_ASSIGN(d.config, read_config(file.metadata()));
+  MOE_ASSIGN(d.config.arch, file.metadata().get<std::string>("general.architecture"));
   MOE_ASSIGN(d.arch, find_arch(d.config.arch));
+  MOE_ASSIGN(d.config, read_config(file.metadata()));
   MOE_TRY(d.arch->configure(d.config, file.name()));
   const TensorInfo* embedding = file.find("token_embd.weight");
   if (!embedding || embedding->shape.size() != 2) return Status::NotFound("there are no weights in it");
@@ -146,7 +147,7 @@ Json summary_json(const GgufFile& file, const Described& d, const Totals& t) {
                {"gguf_version", file.version()},
                {"n_keys", file.metadata().entries().size()},
                {"n_tensors", t.tensors},
-               {"arch", file.metadata().get_or<std::string>("general.architecture", "").ok() ? Json(c.arch) : Json()},
+               {"arch", c.arch},
                {"name", c.name},
                {"runs", d.status.ok()}};
   if (!d.status.ok()) json["reason"] = d.status.message();
