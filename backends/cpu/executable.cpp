@@ -22,7 +22,7 @@ bool same_static_extents(const Shape& wanted, const Shape& given) {
 
 CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const KernelTable& kernels, ThreadPool& pool,
                              std::mutex& running)
-    : graph_(std::move(graph)),
+    : graph_(order_by_phase(std::move(graph))),
       options_(options),
       kernels_(kernels),
       pool_(pool),

@@ -1,5 +1,8 @@
 #include "backends/cpu/schedule.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "backends/cpu/op_context.h"
 
 namespace moe::cpu {
@@ -33,6 +36,29 @@ class Unsynced {
 };
 
 }  // namespace
+
+// A node's phase is how many barriers of a few-token run must lie before it: one behind every shared-out node on its longest
+// path. Nodes that meet the same state keep their order.
+Graph order_by_phase(Graph g) {
+  std::vector<int> ready(g.values.size(), 0);  // the first phase in which everybody may read the value
+  std::vector<std::pair<int, size_t>> order;
+  for (size_t i = 0; i < g.nodes.size(); ++i) {
+    const Node& n = g.nodes[i];
+    int phase = 0;
+    for (const ValueId id : n.in)
+      if (id != kNone) phase = std::max(phase, ready[static_cast<size_t>(id)]);
+    const int after = phase + (cheap(g, n) ? 0 : 1);
+    for (const ValueId id : n.out) ready[static_cast<size_t>(id)] = after;
+    for (const ValueId id : n.in)
+      if (id != kNone && g.value(id).kind == ValueKind::kState) ready[static_cast<size_t>(id)] = after;
+    order.emplace_back(phase, i);
+  }
+  std::sort(order.begin(), order.end());
+  std::vector<Node> nodes;
+  for (const auto& [phase, i] : order) nodes.push_back(std::move(g.nodes[i]));
+  g.nodes = std::move(nodes);
+  return g;
+}
 
 Schedule make_schedule(const Graph& g) {
   Schedule s;

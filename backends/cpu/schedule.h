@@ -1,7 +1,6 @@
-// In what order threads meet. Two schedules of the same op list:
+// In what order threads work and where they meet. Two schedules of the same op list:
 //   few tokens (decode): cheap row-wise ops run on every thread into a private copy of their outputs ("replicated"), so that
-//   only
-//     the big products need a barrier after them: about five a layer;
+//     only the big products need a barrier after them: about five a layer;
 //   many tokens (prompt): every op is shared out, with a barrier wherever one reads what others wrote.
 #pragma once
 
@@ -22,6 +21,10 @@ struct Schedule {
   std::vector<int> phase;        // (n nodes) number of few-token barriers before: for the memory plan
   std::vector<bool> replicated;  // (n values) has a copy a thread in the few-token schedule
 };
+
+// The same nodes with those that need no meeting in between side by side: a shared expert's products beside the router's, say.
+// Halves the barriers of architectures with several branches in a layer.
+Graph order_by_phase(Graph);
 
 Schedule make_schedule(const Graph&);
 
