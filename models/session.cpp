@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <new>
 
 #include "core/bytes.h"
 #include "core/file.h"
@@ -12,20 +14,14 @@ namespace {
 
 constexpr int kDefaultContext = 4096;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;  // n_seqs · n_ctx
+constexpr int kMostSequences = 1 << 16;
+constexpr int kMostBatch = 1 << 16;
 
 size_t cell_bytes(const Value& cache) { return dtype_bytes(cache.dtype, cache.shape.last()); }
 
 Status check_cache_type(const char* which, DType t) {
   if (t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0) return Status::Ok();
   return Status::InvalidArgument(std::string("cache type of ") + which + ": wanted f32, f16 or q8_0, found " + traits(t).name);
-}
-
-// q8_0 rows are cut in blocks of 32.
-Status check_cache_rows(const Value& cache) {
-  if (cache.shape.last() % traits(cache.dtype).block_elements == 0) return Status::Ok();
-  return Status::Unsupported("cache type " + std::string(traits(cache.dtype).name) + ": wanted heads of a multiple of " +
-                             std::to_string(traits(cache.dtype).block_elements) + ", this model's have " +
-                             std::to_string(cache.shape.last()) + "; use f16");
 }
 
 }  // namespace
@@ -66,37 +62,50 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, const Sessi
   SessionOptions o = wanted;
   if (o.n_ctx == 0) o.n_ctx = std::min(kDefaultContext, model.config().n_ctx_train);
   if (o.max_outputs == 0) o.max_outputs = o.n_seqs;
-  const auto positive = [](const char* what, int value) {
-    return value >= 1 ? Status::Ok()
-                      : Status::InvalidArgument(std::string(what) + ": wanted at least 1, found " + std::to_string(value));
+  const auto check = [](const char* what, int value, int most) {
+    return value >= 1 && value <= most ? Status::Ok()
+                                       : Status::InvalidArgument(std::string(what) + ": wanted 1 to " + std::to_string(most) +
+                                                                 ", found " + std::to_string(value));
   };
-  MOE_TRY(positive("n_ctx", o.n_ctx));
-  MOE_TRY(positive("n_seqs", o.n_seqs));
-  MOE_TRY(positive("max_batch", o.max_batch));
-  MOE_TRY(positive("max_outputs", o.max_outputs));
+  constexpr int kAny = std::numeric_limits<int>::max();
+  MOE_TRY(check("n_ctx", o.n_ctx, kAny));
+  MOE_TRY(check("n_seqs", o.n_seqs, kMostSequences));
+  MOE_TRY(check("max_batch", o.max_batch, kAny));
+  MOE_TRY(check("max_outputs", o.max_outputs, kAny));
   if (int64_t{o.n_ctx} * o.n_seqs > kMaxPositions)
-    return Status::InvalidArgument("n_ctx · n_seqs: wanted at most 2^31 positions");
+    return Status::InvalidArgument("n_ctx · n_seqs: wanted at most 2^31 positions, found " + std::to_string(o.n_ctx) + " · " +
+                                   std::to_string(o.n_seqs));
   MOE_TRY(check_cache_type("keys", o.cache_k));
   MOE_TRY(check_cache_type("values", o.cache_v));
   o.max_batch = static_cast<int>(std::min<int64_t>(o.max_batch, int64_t{o.n_ctx} * o.n_seqs));
   o.max_outputs = std::min(o.max_outputs, o.max_batch);
+  MOE_TRY(check("max_batch", o.max_batch, kMostBatch));
 
   std::unique_ptr<Session> s(new Session(model, o));
-  s->sequences_.resize(static_cast<size_t>(o.n_seqs));
-  for (auto& tokens : s->sequences_) tokens.reserve(static_cast<size_t>(o.n_ctx));
-  const auto n = static_cast<size_t>(o.max_batch);
-  s->token_ids_.resize(n), s->positions_.resize(n), s->slots_.resize(n), s->classes_.resize(n);
-  s->rows_.resize(static_cast<size_t>(o.max_outputs));
-  s->growth_.resize(static_cast<size_t>(o.n_seqs));
-  s->topology_ = full_topology(model.routing_shape());
-  const auto& layers = model.routing_shape().layers;
-  s->tables_.resize(layers.size());
-  for (size_t i = 0; i < layers.size(); ++i) s->tables_[i].resize(layers[i].n_experts);
+  try {
+    s->allocate_tables();
+  } catch (const std::bad_alloc&) {
+    return Status::OutOfMemory("no memory for the token ids of " + std::to_string(o.n_seqs) + " sequences of " +
+                               std::to_string(o.n_ctx));
+  }
   std::vector<int> capacity;
-  for (const auto& layer : layers) capacity.push_back(layer.k);
+  for (const auto& layer : model.routing_shape().layers) capacity.push_back(layer.k);
   MOE_TRY(s->compile(std::move(capacity)));
   MOE_TRY(s->set_topology(s->topology_));
   return s;
+}
+
+void Session::allocate_tables() {
+  sequences_.resize(static_cast<size_t>(options_.n_seqs));
+  for (auto& tokens : sequences_) tokens.reserve(static_cast<size_t>(options_.n_ctx));
+  const auto n = static_cast<size_t>(options_.max_batch);
+  token_ids_.resize(n), positions_.resize(n), slots_.resize(n), classes_.resize(n);
+  rows_.resize(static_cast<size_t>(options_.max_outputs));
+  growth_.resize(static_cast<size_t>(options_.n_seqs));
+  topology_ = full_topology(model_.routing_shape());
+  const auto& layers = model_.routing_shape().layers;
+  tables_.resize(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) tables_[i].resize(layers[i].n_experts);
 }
 
 Status Session::compile(std::vector<int> k_capacity) {
@@ -106,7 +115,9 @@ Status Session::compile(std::vector<int> k_capacity) {
   MOE_ASSIGN(ModelGraph graph, model_.graph(g));
   MOE_ASSIGN(std::unique_ptr<Executable> executable,
              model_.backend().compile(graph.graph, {options_.max_batch, options_.max_outputs}));
-  graph_ = std::move(graph), executable_ = std::move(executable);  // on an error above the session stays as it was
+  // On an error above the session stays as it was. Logits of the last eval() lie in the executable that made them.
+  if (!retired_) retired_ = std::move(executable_);
+  graph_ = std::move(graph), executable_ = std::move(executable);
   if (cache_k_.empty()) MOE_TRY(allocate_caches());
   MOE_TRY(bind_caches());
   const auto bind = [&](ValueId id, auto& values, DType type, Shape shape) {
@@ -138,7 +149,6 @@ Status Session::allocate_caches() {
       Buffer buffer;
       if (id != kNone) {
         const Value& v = graph_.graph.value(id);
-        MOE_TRY(check_cache_rows(v));
         MOE_ASSIGN(buffer, model_.backend().allocate(cell_bytes(v) * static_cast<size_t>(v.shape.elements() / v.shape.last())));
       }
       (keys ? cache_k_ : cache_v_).push_back(std::move(buffer));
@@ -204,6 +214,7 @@ Status Session::check_batch(std::span<const BatchToken> batch) const {
 
 Status Session::eval(std::span<const BatchToken> batch) {
   n_logits_ = 0;
+  retired_.reset();
   MOE_TRY(check_batch(batch));
   int n_outputs = 0;
   std::fill(growth_.begin(), growth_.end(), 0);
@@ -221,9 +232,9 @@ Status Session::eval(std::span<const BatchToken> batch) {
     MOE_ASSIGN(logits_, executable_->read(graph_.logits));
     const float* x = logits_.f32();
     const int64_t n = int64_t{n_outputs} * model_.config().n_vocab;
-    if (!std::all_of(x, x + n, [](float v) { return !std::isnan(v); })) {
+    if (!std::all_of(x, x + n, [](float v) { return std::isfinite(v); })) {
       MOE_TRY(model_.check_weights());
-      return Status::Corrupt("eval: the logits are not numbers although all weights are: the activations overflowed");
+      return Status::Corrupt("eval: the logits are not finite although all weights are: the activations overflowed");
     }
   }
   for (const BatchToken& t : batch) sequences_[static_cast<size_t>(t.seq)].push_back(t.id);

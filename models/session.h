@@ -86,6 +86,7 @@ class Session {
  private:
   struct Tables;
   Session(const Model& model, const SessionOptions& options);
+  void allocate_tables();
   Status compile(std::vector<int> k_capacity);
   Status allocate_caches();
   Status bind_caches();
@@ -96,6 +97,7 @@ class Session {
   SessionOptions options_;
   ModelGraph graph_;
   std::unique_ptr<Executable> executable_;
+  std::unique_ptr<Executable> retired_;                                  // what made logits_, until the next eval()
   std::vector<Buffer> cache_k_, cache_v_;                                // (n layers)
   std::vector<std::vector<Token>> sequences_;                            // (n_seqs), capacity n_ctx
   std::vector<int32_t> token_ids_, positions_, slots_, rows_, classes_;  // (max_batch), (max_outputs)

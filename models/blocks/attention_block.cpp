@@ -36,7 +36,15 @@ ValueId normed(GraphBuilder& b, ValueId x, const char* weight, int64_t row, cons
   return b.rms_norm(x, b.vector(weight, group, Role::kNorm), group);
 }
 
-ValueId new_cache(GraphBuilder& b, const char* which, DType dtype, int64_t heads, int64_t dim) {
+// `values`: the run of a row that is read on its own (in latent attention less than all of it). q8_0 cuts rows in blocks of 32.
+ValueId new_cache(GraphBuilder& b, const char* which, DType dtype, int64_t heads, int64_t dim, int64_t values) {
+  const int64_t block = traits(dtype).block_elements;
+  for (const int64_t n : {dim, values}) {
+    if (n % block == 0) continue;
+    b.fail(Status::Unsupported("cache type " + std::string(traits(dtype).name) + ": wanted heads of a multiple of " +
+                               std::to_string(block) + ", this model's have " + std::to_string(n) + "; use f16"));
+    dtype = DType::kF32;  // building goes on
+  }
   return b.state(b.name(which), dtype, {b.options().n_slots, heads, b.options().n_ctx, dim});
 }
 
@@ -52,8 +60,8 @@ ValueId attention_block(GraphBuilder& b, ValueId x, ValueId rope, const Attentio
   p.k = b.op(Op::kRope, {p.k, rope}, rotate);
 
   CacheValues& cache = b.model().caches[static_cast<size_t>(b.layer())];
-  cache.k = new_cache(b, "cache_k", b.options().cache_k, c.n_kv_head, c.head_dim);
-  cache.v = new_cache(b, "cache_v", b.options().cache_v, c.n_kv_head, c.v_dim);
+  cache.k = new_cache(b, "cache_k", b.options().cache_k, c.n_kv_head, c.head_dim, c.head_dim);
+  cache.v = new_cache(b, "cache_v", b.options().cache_v, c.n_kv_head, c.v_dim, c.v_dim);
   AttentionAttrs a;
   a.n_head = c.n_head, a.n_kv_head = c.n_kv_head, a.head_dim = c.head_dim, a.v_dim = c.v_dim, a.window = block.window;
   a.scale = block.scale != 0 ? block.scale : 1 / std::sqrt(static_cast<float>(c.head_dim));
@@ -96,7 +104,7 @@ ValueId latent_attention_block(GraphBuilder& b, ValueId x, ValueId rope, float s
   q = b.op(Op::kConcat, {q_latent, q_rot}, GroupAttrs{h, 0, 0});
 
   CacheValues& cache = b.model().caches[static_cast<size_t>(b.layer())];
-  cache.k = new_cache(b, "cache_k", b.options().cache_k, 1, r + rot);
+  cache.k = new_cache(b, "cache_k", b.options().cache_k, 1, r + rot, r);
   AttentionAttrs a;
   a.n_head = h, a.n_kv_head = 1, a.head_dim = r + rot, a.v_dim = r, a.scale = scale;
   const ValueId y = b.op(Op::kAttention, {q, k, kNone, cache.k, kNone, b.model().positions, b.model().slots, kNone}, a);
