@@ -1,9 +1,9 @@
 #include "tools/bench_ops.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -21,14 +21,13 @@ namespace moe::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kRowElements = 2048;               // of weights, activations and row operations
 constexpr size_t kStreamBytes = size_t{128} << 20;   // of weights that one token meets: more than caches hold
 constexpr size_t kChunkBytes = size_t{4} << 20;      // of them in one call
 constexpr int64_t kTileRows = 64, kTileTokens = 64;  // of a product that stays in the second-level cache
 constexpr double kSecondsEach = 0.04;
-constexpr int kLeastBursts = 10;
+constexpr int kLeastBursts = 3;
 
 // What a call of a kernel does; the ceilings it is held against follow from it.
 struct Work {
@@ -36,17 +35,22 @@ struct Work {
   double int8_macs = 0, f32_macs = 0;
 };
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+// Time that this thread has run: kernels here have one thread, and what else the machine does shall not count.
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 // Seconds a call: the best of bursts of at least a tenth of a millisecond, so that the clock costs nothing.
 double best_seconds(const std::function<void()>& call) {
   call();
   double best = 1e9;
   int calls = 1, bursts = 0;
-  for (const auto begin = Clock::now(); seconds_since(begin) < kSecondsEach || bursts < kLeastBursts;) {
-    const auto start = Clock::now();
+  for (const double begin = thread_seconds(); thread_seconds() - begin < kSecondsEach || bursts < kLeastBursts;) {
+    const double start = thread_seconds();
     for (int i = 0; i < calls; ++i) call();
-    const double seconds = seconds_since(start);
+    const double seconds = thread_seconds() - start;
     if (seconds < 1e-4)
       calls *= 2;
     else
