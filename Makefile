@@ -178,7 +178,7 @@ $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 # TESTS_ARGS goes to doctest: make test TESTS_ARGS='-tc=*rope*'. The scripts are the tests that are not C++; clang-tidy takes
 # too long for every day, LINT=no leaves the rest of the lint out as well.
 LINTERS := $(sort $(wildcard tests/lint/*.sh))
-SCRIPTS := $(if $(filter no,$(LINT)),,$(filter-out tests/lint/clang_tidy.sh,$(LINTERS))) $(sort $(wildcard tests/embed/*.sh))
+SCRIPTS := $(if $(filter no,$(LINT)),,$(filter-out tests/lint/clang_tidy.sh,$(LINTERS))) $(sort $(wildcard tests/embed/*.sh tests/tools/*.sh))
 SCRIPT_ENV = BUILD='$(OUT)' CXX='$(CXX)' NM='$(NM)' MAKE='$(MAKE)'
 
 test: all $(TESTS)

@@ -168,7 +168,7 @@ Status report(Runner& runner) {
     std::fputs(runner.stats().heat_map(columns, color).c_str(), stderr);
   }
   std::fprintf(stderr, "%s\n", runner.summary().c_str());
-  return interrupted() ? interrupted_status() : Status::Ok();
+  return interrupted() && !a.chat ? interrupted_status() : Status::Ok();
 }
 
 }  // namespace

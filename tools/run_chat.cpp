@@ -64,7 +64,10 @@ class Conversation {
   Status turn(const std::string& text) {
     messages_.push_back({"user", text});
     MOE_ASSIGN(const std::vector<Token> prompt, encode());
-    MOE_TRY(runner_.evaluate(prompt));
+    if (const Status s = runner_.evaluate(prompt); !s.ok()) {
+      messages_.pop_back();  // never answered
+      return s;
+    }
     std::string answer;
     MOE_ASSIGN(const GenerateResult result, runner_.generate(stop_, [&](Token, std::string_view piece) {
       answer += piece;
