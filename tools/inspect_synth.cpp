@@ -20,7 +20,10 @@ Result<SynthPlan> make_plan(const Program& program, const SynthArguments& a) {
     vocabulary = file.metadata();
     o.vocabulary = &vocabulary;
   }
-  return plan_synth(o);
+  // What can go wrong from here on was said on the command line.
+  auto plan = plan_synth(o);
+  if (!plan.ok() && plan.status().code() != StatusCode::kNotFound) usage_error("synth: " + plan.status().message());
+  return plan;
 }
 
 }  // namespace
