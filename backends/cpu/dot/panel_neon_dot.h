@@ -10,18 +10,16 @@ namespace {
 
 constexpr int kTileTokens = 4;
 
-// sum += four rows · dwords 0..3 of x
-inline I32 add_four_dwords(I32 sum, const uint8_t* panel, int8x16_t x) {
-  const auto* w = reinterpret_cast<const int8_t*>(panel);
-  sum.low = vdotq_laneq_s32(sum.low, vld1q_s8(w), x, 0);
-  sum.high = vdotq_laneq_s32(sum.high, vld1q_s8(w + 16), x, 0);
-  sum.low = vdotq_laneq_s32(sum.low, vld1q_s8(w + 32), x, 1);
-  sum.high = vdotq_laneq_s32(sum.high, vld1q_s8(w + 48), x, 1);
-  sum.low = vdotq_laneq_s32(sum.low, vld1q_s8(w + 64), x, 2);
-  sum.high = vdotq_laneq_s32(sum.high, vld1q_s8(w + 80), x, 2);
-  sum.low = vdotq_laneq_s32(sum.low, vld1q_s8(w + 96), x, 3);
-  sum.high = vdotq_laneq_s32(sum.high, vld1q_s8(w + 112), x, 3);
-  return sum;
+// sums += 8 rows · one dword of each token, the one in lane kLane of x
+template <int kLane, int kTokens>
+inline void add_dword(const uint8_t* panel, const int8x16_t* x, I32* sums) {
+  const int8x16_t low = vreinterpretq_s8_u8(vld1q_u8(panel));
+  const int8x16_t high = vreinterpretq_s8_u8(vld1q_u8(panel + 16));
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+    sums[t].low = vdotq_laneq_s32(sums[t].low, low, x[t], kLane);
+    sums[t].high = vdotq_laneq_s32(sums[t].high, high, x[t], kLane);
+  }
 }
 
 template <class Format, int kFirst, int kCount, int kTokens>
@@ -33,8 +31,13 @@ inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) 
   }
 #pragma GCC unroll 2
   for (int i = kFirst; i < kFirst + kCount; i += 4) {
+    int8x16_t xs[kTokens];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) out[t] = add_four_dwords(out[t], panel + 32 * i, vld1q_s8(x[t]->q + 4 * i));
+    for (int t = 0; t < kTokens; ++t) xs[t] = vld1q_s8(x[t]->q + 4 * i);
+    add_dword<0, kTokens>(panel + 32 * i, xs, out);
+    add_dword<1, kTokens>(panel + 32 * i + 32, xs, out);
+    add_dword<2, kTokens>(panel + 32 * i + 64, xs, out);
+    add_dword<3, kTokens>(panel + 32 * i + 96, xs, out);
   }
 }
 
