@@ -42,10 +42,15 @@ Status read_number(const Metadata& m, const std::string& key, std::string& out) 
   return Status::Ok();
 }
 
+std::string number_text(double v) {
+  const auto whole = static_cast<int64_t>(v);  // ranges end far below 2^63
+  return static_cast<double>(whole) == v ? std::to_string(whole) : std::to_string(v);
+}
+
 Status check_range(const Metadata& m, const ModelConfig& c, const char* suffix, double value, double low, double high) {
   if (value >= low && value <= high) return Status::Ok();
-  return Status::Corrupt(m.source() + ": key '" + c.arch + "." + suffix + "': wanted " + std::to_string(low) + " to " +
-                         std::to_string(high) + ", found " + std::to_string(value));
+  return Status::Corrupt(m.source() + ": key '" + c.arch + "." + suffix + "': wanted " + number_text(low) + " to " +
+                         number_text(high) + ", found " + number_text(value));
 }
 
 Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
@@ -82,6 +87,12 @@ Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
       return Status::Corrupt(m.source() + ": key '" + c.arch + ".expert_group_count': wanted a divisor of expert_count " +
                              std::to_string(c.n_expert) + ", found " + std::to_string(c.n_group));
     MOE_TRY(check_range(m, c, "expert_group_used_count", c.topk_group, 1, c.n_group));
+    const int reachable = c.n_expert / c.n_group * c.topk_group;
+    if (reachable < c.n_expert_used)
+      return Status::Corrupt(m.source() + ": key '" + c.arch +
+                             ".expert_group_used_count': wanted groups that hold expert_used_count " +
+                             std::to_string(c.n_expert_used) + " experts, found " + std::to_string(c.topk_group) +
+                             " groups with " + std::to_string(reachable));
   }
   MOE_TRY(check_range(m, c, "expert_gating_func", c.gating, 0, 3));
   return Status::Ok();

@@ -12,6 +12,11 @@ namespace {
 constexpr size_t kSmallModel = size_t{64} << 20;  // all weights of files up to this size are checked at load
 constexpr int64_t kCheckChunk = 4096;             // elements decoded at a time, a multiple of every block
 
+// The status with the file in front, once.
+Status in_file(const std::string& path, const Status& s) {
+  return s.message().compare(0, path.size() + 1, path + ":") == 0 ? s : s.Annotate(path);
+}
+
 Result<Shape> shape_of(const TensorInfo& t) {
   if (t.shape.size() > kMaxRank)
     return Status::Corrupt("tensor '" + t.name + "': wanted at most 4 dimensions, found " + std::to_string(t.shape.size()));
@@ -84,20 +89,22 @@ Model::~Model() = default;
 Result<std::unique_ptr<Model>> Model::load(const std::string& path, const ModelOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   MOE_ASSIGN(GgufFile file, GgufFile::open(path));
-  MOE_ASSIGN(ModelConfig config, read_config(file.metadata()));
-  auto arch = find_arch(config.arch);
+  MOE_ASSIGN(const std::string arch_name, file.metadata().get<std::string>("general.architecture"));
+  auto arch = find_arch(arch_name);
   if (!arch.ok()) return arch.status().Annotate(path);
+  MOE_ASSIGN(ModelConfig config, read_config(file.metadata()));
   MOE_TRY((*arch)->configure(config, path));
-  const TensorInfo* embedding = file.find("token_embd.weight");
-  if (!embedding || embedding->shape.size() != 2)
+  auto embedding = file.require("token_embd.weight");
+  if (embedding.status().code() == StatusCode::kUnsupported) return in_file(path, embedding.status());
+  if (!embedding.ok() || (*embedding)->shape.size() != 2)
     return Status::NotFound(path + ": tensor 'token_embd.weight' is missing or no matrix: this file has no weights to run");
-  config.n_vocab = static_cast<int>(std::min<int64_t>(embedding->shape[0], 1 << 30));
+  config.n_vocab = static_cast<int>(std::min<int64_t>((*embedding)->shape[0], 1 << 30));
 
   std::unique_ptr<Model> m(new Model(std::move(file), std::move(config)));
   MOE_ASSIGN(m->backend_, create_backend(options.backend, options.backend_options));
   m->weights_ = std::make_unique<Weights>(m->file_, *m->backend_);
   auto graph = m->graph({});
-  if (!graph.ok()) return graph.status().Annotate(path);
+  if (!graph.ok()) return in_file(path, graph.status());
   m->shape_.model_hash = m->file_.content_hash();
   m->shape_.n_vocab = m->config_.n_vocab;
   for (const RouterValues& r : graph->routers) {

@@ -1,15 +1,26 @@
 // DeepSeek-V2, V2-Lite (arXiv 2405.04434) and V3 (arXiv 2412.19437): latent attention, leading dense layers, shared experts;
 // V2 routes by softmax, V3 by sigmoid with a selection bias and group-limited top-k.
 #include <cmath>
+#include <limits>
 
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"
 
 namespace moe {
 namespace {
+
+// All shared experts are one dense block.
+Status shared_width(ModelConfig& c, const std::string& source) {
+  const int64_t width = int64_t{c.n_expert_shared} * c.d_ff_expert;
+  if (width > std::numeric_limits<int>::max())
+    return Status::Corrupt(source + ": key 'deepseek2.expert_shared_count': wanted a width that fits 31 bits, found " +
+                           std::to_string(c.n_expert_shared) + " experts of " + std::to_string(c.d_ff_expert));
+  c.d_ff_shared = static_cast<int>(width);
+  return Status::Ok();
+}
 
 Status configure(ModelConfig& c, const std::string& source) {
   MOE_TRY(require_expert_width(c, source));
@@ -20,7 +31,7 @@ Status configure(ModelConfig& c, const std::string& source) {
     return Status::Corrupt(source + ": deepseek2 head sizes: wanted rope.dimension_count below key length " +
                            std::to_string(c.head_dim_mla) + ", found " + std::to_string(c.rope_dims));
   if (c.n_dense_lead > 0 && c.d_ff == 0) return Status::NotFound(source + ": key 'deepseek2.feed_forward_length' is missing");
-  if (c.d_ff_shared == 0) c.d_ff_shared = c.n_expert_shared * c.d_ff_expert;
+  if (c.d_ff_shared == 0) MOE_TRY(shared_width(c, source));
   if (c.gating == 0) c.gating = 1;
   if (c.gating == 3)
     return Status::Unsupported(source + ": key 'deepseek2.expert_gating_func': wanted 1 (softmax) or 2 (sigmoid), found 3");

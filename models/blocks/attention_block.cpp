@@ -77,7 +77,10 @@ ValueId latent_attention_block(GraphBuilder& b, ValueId x, ValueId rope, float s
 
   ValueId q = x;
   int64_t q_in = c.d_model;
-  const bool low_rank = b.declaring() ? c.q_rank > 0 : b.has("attn_q_a.weight");
+  const bool low_rank = c.q_rank > 0 && (b.declaring() || b.has("attn_q_a.weight"));
+  if (c.q_rank == 0 && b.has("attn_q_a.weight"))
+    b.fail(Status::NotFound("key '" + c.arch + ".attention.q_lora_rank' is missing or 0: wanted the rows of tensor '" +
+                            b.name("attn_q_a.weight") + "'"));
   if (low_rank) {
     q = b.linear(x, b.matrix("attn_q_a.weight", {c.q_rank, c.d_model}));
     q = b.rms_norm(q, b.vector("attn_q_a_norm.weight", c.q_rank, Role::kNorm), c.q_rank);
