@@ -102,7 +102,7 @@ extern "C" {
 
 // ---- the library ----
 
-const char* moe_status_name(moe_status status) {
+const char* moe_status_name(int status) {
   static constexpr const char* kNames[] = {"ok",           "invalid argument", "not found",     "input/output error",
                                            "corrupt data", "unsupported",      "out of memory", "out of range",
                                            "cancelled",    "internal error"};
@@ -248,7 +248,7 @@ moe_token moe_model_find_token(const moe_model* model, const char* text) {
   return token;
 }
 
-moe_token moe_model_special_token(const moe_model* model, moe_special which) {
+moe_token moe_model_special_token(const moe_model* model, int which) {
   if (!model || !model->model->tokenizer()) return MOE_TOKEN_NONE;
   const Tokenizer& t = *model->model->tokenizer();
   switch (which) {

@@ -15,11 +15,10 @@ static_assert(MOE_STOP_LENGTH == static_cast<int>(StopReason::kLength) &&
 
 constexpr DType kCacheTypes[] = {DType::kF32, DType::kF16, DType::kQ8_0};  // by moe_cache_type
 
-Result<DType> cache_type(const char* name, moe_cache_type type) {
+Result<DType> cache_type(const char* name, int32_t type) {
   const auto i = static_cast<size_t>(type);
   if (i < std::size(kCacheTypes)) return kCacheTypes[i];
-  return Status::InvalidArgument(std::string(name) + ": wanted a moe_cache_type, found " +
-                                 std::to_string(static_cast<int>(type)));
+  return Status::InvalidArgument(std::string(name) + ": wanted a moe_cache_type, found " + std::to_string(type));
 }
 
 Result<SessionOptions> session_options(const moe_session_options& o) {
@@ -219,8 +218,7 @@ moe_status moe_session_get_options(moe_session* session, moe_session_options* op
     MOE_TRY(check_size("moe_session_options", *options));
     const SessionOptions& o = session->session->options();
     const auto type = [](DType t) {
-      return static_cast<moe_cache_type>(std::find(std::begin(kCacheTypes), std::end(kCacheTypes), t) -
-                                         std::begin(kCacheTypes));
+      return static_cast<int32_t>(std::find(std::begin(kCacheTypes), std::end(kCacheTypes), t) - std::begin(kCacheTypes));
     };
     options->n_ctx = o.n_ctx, options->n_seqs = o.n_seqs, options->max_batch = o.max_batch,
     options->max_outputs = o.max_outputs;

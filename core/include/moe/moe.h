@@ -70,7 +70,7 @@ typedef struct moe_error {
 } moe_error;
 
 /* "ok", "invalid argument", ...; "unknown status" for other numbers. Lives for ever. */
-const char* moe_status_name(moe_status status);
+const char* moe_status_name(int status);
 
 /* ---- the library ------------------------------------------------------------------------------------------------------- */
 
@@ -196,8 +196,8 @@ typedef enum moe_special {
   MOE_SPECIAL_SEP = 6
 } moe_special;
 
-/* MOE_TOKEN_NONE where the model has none. */
-moe_token moe_model_special_token(const moe_model* model, moe_special which);
+/* which: a moe_special. MOE_TOKEN_NONE where the model has none. */
+moe_token moe_model_special_token(const moe_model* model, int which);
 
 /* 1 when generation stops at this token (eos, eot, ...), else 0. */
 int moe_model_is_end_token(const moe_model* model, moe_token token);
@@ -227,12 +227,12 @@ typedef enum moe_cache_type { MOE_CACHE_F32 = 0, MOE_CACHE_F16 = 1, MOE_CACHE_Q8
 
 typedef struct moe_session_options {
   size_t size;
-  int32_t n_ctx;          /* tokens a sequence can hold; 0: what the model was trained with, at most 4096 */
-  int32_t n_seqs;         /* >= 1; sequences held at once. n_ctx * n_seqs is at most 2^31 */
-  int32_t max_batch;      /* >= 1; most tokens in one moe_session_eval(); default 512 */
-  int32_t max_outputs;    /* most rows of logits in one moe_session_eval(); 0: n_seqs */
-  moe_cache_type cache_k; /* default MOE_CACHE_F16 */
-  moe_cache_type cache_v;
+  int32_t n_ctx;       /* tokens a sequence can hold; 0: what the model was trained with, at most 4096 */
+  int32_t n_seqs;      /* >= 1; sequences held at once. n_ctx * n_seqs is at most 2^31 */
+  int32_t max_batch;   /* >= 1; most tokens in one moe_session_eval(); default 512 */
+  int32_t max_outputs; /* most rows of logits in one moe_session_eval(); 0: n_seqs */
+  int32_t cache_k;     /* a moe_cache_type; default MOE_CACHE_F16 */
+  int32_t cache_v;
   int32_t routing_stats; /* not 0: count what the routers do, for moe_session_get_stats() */
 } moe_session_options;
 
