@@ -13,9 +13,10 @@ static_assert(MOE_STOP_LENGTH == static_cast<int>(StopReason::kLength) &&
               MOE_STOP_CONTEXT == static_cast<int>(StopReason::kContextFull) &&
               MOE_STOP_CALLBACK == static_cast<int>(StopReason::kCallback));
 
-constexpr DType kCacheTypes[] = {DType::kF32, DType::kF16, DType::kQ8_0};  // by moe_cache_type
+// By moe_cache_type; none is MOE_CACHE_AUTO.
+constexpr std::optional<DType> kCacheTypes[] = {std::nullopt, DType::kF32, DType::kF16, DType::kQ8_0};
 
-Result<DType> cache_type(const char* name, int32_t type) {
+Result<std::optional<DType>> cache_type(const char* name, int32_t type) {
   const auto i = static_cast<size_t>(type);
   if (i < std::size(kCacheTypes)) return kCacheTypes[i];
   return Status::InvalidArgument(std::string(name) + ": wanted a moe_cache_type, found " + std::to_string(type));
@@ -180,7 +181,7 @@ extern "C" {
 
 void moe_session_options_init(moe_session_options* options, size_t size) {
   moe_session_options defaults{};
-  defaults.n_seqs = 1, defaults.max_batch = 512, defaults.cache_k = defaults.cache_v = MOE_CACHE_F16;
+  defaults.n_seqs = 1, defaults.max_batch = 512, defaults.cache_k = defaults.cache_v = MOE_CACHE_AUTO;
   init_options(options, size, defaults);
 }
 
@@ -217,7 +218,7 @@ moe_status moe_session_get_options(moe_session* session, moe_session_options* op
     MOE_TRY(not_null({{"options", options}}));
     MOE_TRY(check_size("moe_session_options", *options));
     const SessionOptions& o = session->session->options();
-    const auto type = [](DType t) {
+    const auto type = [](std::optional<DType> t) {
       return static_cast<int32_t>(std::find(std::begin(kCacheTypes), std::end(kCacheTypes), t) - std::begin(kCacheTypes));
     };
     options->n_ctx = o.n_ctx, options->n_seqs = o.n_seqs, options->max_batch = o.max_batch,

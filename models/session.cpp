@@ -26,6 +26,12 @@ Status check_cache_type(const char* which, DType t) {
 
 }  // namespace
 
+// Rounding keys and values to float16 would be the one rounding in a run that is float32 otherwise.
+DType natural_cache_type(const Model& model) {
+  const TensorInfo* w = model.file().find("blk.0.attn_output.weight");
+  return model.backend().info().exact || (w && w->dtype == DType::kF32) ? DType::kF32 : DType::kF16;
+}
+
 // One layer's routing in the form that the route and expert ops read. Swapping a topology rewrites these between two runs.
 struct Session::Tables {
   float params[8] = {};
@@ -75,8 +81,10 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, const Sessi
   if (int64_t{o.n_ctx} * o.n_seqs > kMaxPositions)
     return Status::InvalidArgument("n_ctx · n_seqs: wanted at most 2^31 positions, found " + std::to_string(o.n_ctx) + " · " +
                                    std::to_string(o.n_seqs));
-  MOE_TRY(check_cache_type("keys", o.cache_k));
-  MOE_TRY(check_cache_type("values", o.cache_v));
+  if (!o.cache_k) o.cache_k = natural_cache_type(model);
+  if (!o.cache_v) o.cache_v = natural_cache_type(model);
+  MOE_TRY(check_cache_type("keys", *o.cache_k));
+  MOE_TRY(check_cache_type("values", *o.cache_v));
   o.max_batch = static_cast<int>(std::min<int64_t>(o.max_batch, int64_t{o.n_ctx} * o.n_seqs));
   o.max_outputs = std::min(o.max_outputs, o.max_batch);
   MOE_TRY(check("max_batch", o.max_batch, kMostBatch));
@@ -110,7 +118,7 @@ void Session::allocate_tables() {
 
 Status Session::compile(std::vector<int> k_capacity) {
   GraphOptions g;
-  g.n_slots = options_.n_seqs, g.n_ctx = options_.n_ctx, g.cache_k = options_.cache_k, g.cache_v = options_.cache_v;
+  g.n_slots = options_.n_seqs, g.n_ctx = options_.n_ctx, g.cache_k = *options_.cache_k, g.cache_v = *options_.cache_v;
   g.n_classes = kMaxTokenClasses, g.k_capacity = std::move(k_capacity), g.observe_router = options_.observe_router;
   MOE_ASSIGN(ModelGraph graph, model_.graph(g));
   MOE_ASSIGN(std::unique_ptr<Executable> executable,
@@ -355,8 +363,8 @@ Status Session::save(int seq, const std::string& path) const {
   ByteWriter head;
   head.write_bytes(kMagic, sizeof kMagic);
   head.write<uint64_t>(model_.hash());
-  head.write<uint32_t>(traits(options_.cache_k).gguf_id);
-  head.write<uint32_t>(traits(options_.cache_v).gguf_id);
+  head.write<uint32_t>(traits(*options_.cache_k).gguf_id);
+  head.write<uint32_t>(traits(*options_.cache_v).gguf_id);
   head.write<uint32_t>(static_cast<uint32_t>(length(seq)));
   head.write<uint32_t>(0);
   head.write_bytes(tokens(seq).data(), tokens(seq).size_bytes());
@@ -385,9 +393,9 @@ Status Session::restore(int seq, const std::string& path) {
     return corrupt("the header is cut off");
   if (hash != model_.hash())
     return corrupt("made for model " + hash_to_hex(hash) + ", this one is " + hash_to_hex(model_.hash()));
-  if (type_k != traits(options_.cache_k).gguf_id || type_v != traits(options_.cache_v).gguf_id)
-    return corrupt("cache types differ: wanted " + std::string(traits(options_.cache_k).name) + " and " +
-                   traits(options_.cache_v).name);
+  if (type_k != traits(*options_.cache_k).gguf_id || type_v != traits(*options_.cache_v).gguf_id)
+    return corrupt("cache types differ: wanted " + std::string(traits(*options_.cache_k).name) + " and " +
+                   traits(*options_.cache_v).name);
   if (n > static_cast<uint32_t>(options_.n_ctx))
     return Status::OutOfRange(path + ": holds " + std::to_string(n) + " tokens, the context is " +
                               std::to_string(options_.n_ctx));

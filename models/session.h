@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,9 +18,12 @@ struct SessionOptions {
   int n_seqs = 1;       // sequences held at once; memory for n_seqs · n_ctx positions is reserved, and used as they fill
   int max_batch = 512;  // most tokens in one eval()
   int max_outputs = 0;  // most rows of logits in one eval(); 0: n_seqs
-  DType cache_k = DType::kF16, cache_v = DType::kF16;  // f32, f16 or q8_0
-  bool observe_router = false;                         // keep router logits for an observer
+  std::optional<DType> cache_k, cache_v;  // f32, f16 or q8_0; none: natural_cache_type()
+  bool observe_router = false;            // keep router logits for an observer
 };
+
+// What a session without cache types uses: f32 where everything else is (exact backends, float32 attention weights), else f16.
+DType natural_cache_type(const Model& model);
 
 struct BatchToken {
   Token id = 0;

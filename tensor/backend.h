@@ -35,6 +35,7 @@ struct BackendInfo {
   std::string isa;          // CPU: the kernel set in use
   size_t memory_bytes = 0;  // of the device; 0 when unknown
   int n_threads = 1;
+  bool exact = false;  // as BackendOptions asked
 };
 
 struct CompileOptions {

@@ -142,7 +142,7 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const BenchArg
   o.n_seqs = a.n_seqs;
   o.max_batch = std::max(n_batch, a.n_seqs);
   o.max_outputs = a.n_seqs;
-  MOE_ASSIGN(o.cache_k, parse_dtype(a.model.cache_type));
+  MOE_ASSIGN(o.cache_k, parse_cache_type(a.model.cache_type));
   o.cache_v = o.cache_k;
   MOE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, o));
   MOE_ASSIGN(const RoutingTopology topology, make_topology(model, a.model));

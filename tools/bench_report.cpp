@@ -59,6 +59,7 @@ Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& 
   std::vector<double> ns, rates;
   for (const double s : r.seconds) ns.push_back(s * 1e9), rates.push_back(r.test.tokens() / s);
   const double seconds = r.mean_seconds();
+  const std::string cache = a.model.cache_type == "auto" ? traits(natural_cache_type(model)).name : a.model.cache_type;
   return {{"build_commit", std::string("moe ") + kVersion},
           {"cpu_info", backend.description.substr(0, backend.description.find(','))},
           {"gpu_info", ""},
@@ -71,8 +72,8 @@ Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& 
           {"n_batch", r.test.n_batch},
           {"n_ubatch", r.test.n_batch},
           {"n_threads", backend.n_threads},
-          {"type_k", a.model.cache_type},
-          {"type_v", a.model.cache_type},
+          {"type_k", cache},
+          {"type_v", cache},
           {"n_seqs", r.test.n_seqs},
           {"isa", backend.isa},
           {"exact", a.model.exact},

@@ -19,8 +19,8 @@ void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
   if (required) model->required();
   app.add_option("--isa", a.isa, "kernels to use: scalar, avx2, avx512, neon, …; default: the best this processor has");
   app.add_flag("--exact", a.exact, "keep activations in float32 instead of rounding them to int8 blocks");
-  app.add_option("--cache-type", a.cache_type, "format of keys and values")
-      ->check(CLI::IsMember({"f32", "f16", "q8_0"}))
+  app.add_option("--cache-type", a.cache_type, "format of keys and values; auto: f32 for float32 models and --exact, else f16")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "q8_0"}))
       ->capture_default_str();
 }
 
@@ -33,6 +33,12 @@ void add_topology_options(CLI::App& app, ModelArguments& a) {
   app.add_option("--width", a.width, "share of each expert's hidden channels that runs")
       ->check(CLI::Range(0.0, 1.0))
       ->group("Routing");
+}
+
+Result<std::optional<DType>> parse_cache_type(const std::string& name) {
+  if (name == "auto") return std::optional<DType>();
+  MOE_ASSIGN(const DType type, parse_dtype(name));
+  return std::optional<DType>(type);
 }
 
 Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArguments& a, int n_threads) {

@@ -14,7 +14,7 @@ struct ModelArguments {
   std::string path;
   std::string isa;
   bool exact = false;
-  std::string cache_type = "f16";
+  std::string cache_type = "auto";
 
   std::string topology;  // file
   std::optional<int> experts;
@@ -26,6 +26,9 @@ struct ModelArguments {
 void add_model_options(CLI::App& app, ModelArguments& arguments, bool required = true);
 // --topology, --experts, --expert-threshold, --width.
 void add_topology_options(CLI::App& app, ModelArguments& arguments);
+
+// The --cache-type of that name; none for auto.
+Result<std::optional<DType>> parse_cache_type(const std::string& name);
 
 // Opens the model with `program`'s threads, or with n_threads of them.
 Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArguments& arguments, int n_threads = 0);

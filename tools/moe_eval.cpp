@@ -149,7 +149,7 @@ void print_outcome(const Arguments& a, const Model& model, const TokenChunks& ch
 
 Result<std::unique_ptr<Session>> open_session(const Model& model, const Arguments& a, const TokenChunks& chunks) {
   SessionOptions options = session_for_chunks(chunks, a.batch);
-  MOE_ASSIGN(options.cache_k, parse_dtype(a.model.cache_type));
+  MOE_ASSIGN(options.cache_k, parse_cache_type(a.model.cache_type));
   options.cache_v = options.cache_k;
   MOE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, options));
   MOE_ASSIGN(const RoutingTopology topology, make_topology(model, a.model));

@@ -22,7 +22,7 @@ void add_prompt_options(CLI::App& app, RunArguments& a) {
 }
 
 void add_session_options(CLI::App& app, RunArguments& a) {
-  const auto types = CLI::IsMember({"f32", "f16", "q8_0"});
+  const auto types = CLI::IsMember({"auto", "f32", "f16", "q8_0"});
   app.add_option("--cache-type-k", a.cache_type_k, "format of keys; default: --cache-type")->check(types);
   app.add_option("--cache-type-v", a.cache_type_v, "format of values; default: --cache-type")->check(types);
   app.add_option("--ctx,-c", a.n_ctx, "tokens the context holds; 0: as many as the model was trained for, at most 4096")
@@ -80,8 +80,8 @@ void add_output_options(CLI::App& app, RunArguments& a) {
   add("--heatmap", a.heat_map, "draw how much each expert was used, on stderr");
 }
 
-DType cache_type(const std::string& name, const RunArguments& a) {
-  return or_usage("--cache-type", parse_dtype(name.empty() ? a.model.cache_type : name));
+std::optional<DType> cache_type(const std::string& name, const RunArguments& a) {
+  return or_usage("--cache-type", parse_cache_type(name.empty() ? a.model.cache_type : name));
 }
 
 bool is_separator(char c) { return c == ' ' || c == ',' || c == '\n' || c == '\t' || c == '\r'; }

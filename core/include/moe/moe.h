@@ -223,7 +223,12 @@ const char* moe_model_chat_stop(const moe_model* model, const char* chat_templat
 
 typedef struct moe_session moe_session;
 
-typedef enum moe_cache_type { MOE_CACHE_F32 = 0, MOE_CACHE_F16 = 1, MOE_CACHE_Q8_0 = 2 } moe_cache_type;
+typedef enum moe_cache_type {
+  MOE_CACHE_AUTO = 0, /* f32 for exact runs and float32 models, else f16 */
+  MOE_CACHE_F32 = 1,
+  MOE_CACHE_F16 = 2,
+  MOE_CACHE_Q8_0 = 3
+} moe_cache_type;
 
 typedef struct moe_session_options {
   size_t size;
@@ -231,7 +236,7 @@ typedef struct moe_session_options {
   int32_t n_seqs;      /* >= 1; sequences held at once. n_ctx * n_seqs is at most 2^31 */
   int32_t max_batch;   /* >= 1; most tokens in one moe_session_eval(); default 512 */
   int32_t max_outputs; /* most rows of logits in one moe_session_eval(); 0: n_seqs */
-  int32_t cache_k;     /* a moe_cache_type; default MOE_CACHE_F16 */
+  int32_t cache_k;     /* a moe_cache_type; default MOE_CACHE_AUTO */
   int32_t cache_v;
   int32_t routing_stats; /* not 0: count what the routers do, for moe_session_get_stats() */
 } moe_session_options;
