@@ -68,6 +68,8 @@ void run_linear_glu(const OpContext& c) {
   const int64_t n_out = y.shape.last(), n_in = gate.shape[1];
   const Tensor& up_rows = up ? up : gate;  // a merged tensor holds the up rows behind the gate rows
   const int64_t up_base = up ? 0 : n_out;
+  const Tensor& up_bias_rows = up ? up_bias : gate_bias;  // likewise
+  const float* up_biases = up_bias_rows ? up_bias_rows.f32() + up_base : nullptr;
   const DotFn dot_gate = dot_for(c.kernels, gate.dtype, x.dtype), dot_up = dot_for(c.kernels, up_rows.dtype, x.dtype);
   Arena::Frame frame(c.scratch);
   float* g = c.scratch.take<float>(kTokenBlock * kRowChunk);
@@ -80,7 +82,7 @@ void run_linear_glu(const OpContext& c) {
     dot_up({weight_row(up_rows, up_base + row), up_rows.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
     for (int64_t i = 0; i < n; ++i) {
       if (gate_bias) c.kernels.add(to_gate.y[i], gate_bias.f32() + row, to_gate.y[i], n_rows);
-      if (up_bias) c.kernels.add(to_up.y[i], up_bias.f32() + row, to_up.y[i], n_rows);
+      if (up_biases) c.kernels.add(to_up.y[i], up_biases + row, to_up.y[i], n_rows);
       c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + (t + i) * n_out + row, n_rows, p);
     }
   });
