@@ -152,7 +152,7 @@ void run_concat(const OpContext& c) {
   const Tensor x = c.in(0), z = c.in(1), y = c.out();
   const int64_t n = x.shape.last() / a.groups, m = y.shape.last() / a.groups - n;
   const int64_t z_step = z.shape.last() == m ? 0 : m;  // one part shared by all groups, or one each
-  const Range r = c.my_range(x.shape[0]);
+  const Range r = c.my_range(row_count(x));
   for (int64_t t = r.begin; t < r.end; ++t)
     for (int64_t g = 0; g < a.groups; ++g) {
       float* to = y.f32() + t * y.shape.last() + g * (n + m);
