@@ -26,6 +26,15 @@ constexpr Feature kAvx2Needs[] = {{"avx2", &F::avx2}, {"fma", &F::fma}, {"f16c",
 constexpr Feature kAvx512Needs[] = {
     {"avx2", &F::avx2},         {"fma", &F::fma},           {"f16c", &F::f16c},         {"avx512f", &F::avx512f},
     {"avx512bw", &F::avx512bw}, {"avx512vl", &F::avx512vl}, {"avx512dq", &F::avx512dq}, {"avx512vnni", &F::avx512vnni}};
+constexpr Feature kAvx512Bf16Needs[] = {{"avx2", &F::avx2},
+                                        {"fma", &F::fma},
+                                        {"f16c", &F::f16c},
+                                        {"avx512f", &F::avx512f},
+                                        {"avx512bw", &F::avx512bw},
+                                        {"avx512vl", &F::avx512vl},
+                                        {"avx512dq", &F::avx512dq},
+                                        {"avx512vnni", &F::avx512vnni},
+                                        {"avx512bf16", &F::avx512bf16}};
 constexpr Feature kNeonNeeds[] = {{"neon", &F::neon}};
 constexpr Feature kNeonDotNeeds[] = {{"neon", &F::neon}, {"dotprod", &F::dotprod}};
 constexpr Feature kNeonI8mmNeeds[] = {{"neon", &F::neon}, {"dotprod", &F::dotprod}, {"i8mm", &F::i8mm}};
@@ -38,8 +47,13 @@ struct Row {
 
 // In the order of the enum: best last.
 constexpr Row kRows[] = {
-    {Isa::kScalar, "scalar", {}},     {Isa::kAvx2, "avx2", kAvx2Needs},           {Isa::kAvx512, "avx512", kAvx512Needs},
-    {Isa::kNeon, "neon", kNeonNeeds}, {Isa::kNeonDot, "neon_dot", kNeonDotNeeds}, {Isa::kNeonI8mm, "neon_i8mm", kNeonI8mmNeeds},
+    {Isa::kScalar, "scalar", {}},
+    {Isa::kAvx2, "avx2", kAvx2Needs},
+    {Isa::kAvx512, "avx512", kAvx512Needs},
+    {Isa::kAvx512Bf16, "avx512_bf16", kAvx512Bf16Needs},
+    {Isa::kNeon, "neon", kNeonNeeds},
+    {Isa::kNeonDot, "neon_dot", kNeonDotNeeds},
+    {Isa::kNeonI8mm, "neon_i8mm", kNeonI8mmNeeds},
 };
 
 const Row& row_of(Isa isa) {

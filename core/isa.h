@@ -10,7 +10,7 @@
 namespace moe {
 
 // Ordered: a later one of the same family is preferred. Each is one file in backends/cpu/isa/.
-enum class Isa { kScalar, kAvx2, kAvx512, kNeon, kNeonDot, kNeonI8mm };
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Bf16, kNeon, kNeonDot, kNeonI8mm };
 
 struct CpuFeatures {
   bool avx2 = false, fma = false, f16c = false;
@@ -22,7 +22,7 @@ struct CpuFeatures {
 
 CpuFeatures detect_cpu();
 
-const char* isa_name(Isa isa);                 // "scalar", "avx2", "avx512", "neon", "neon_dot", "neon_i8mm"
+const char* isa_name(Isa isa);                 // "scalar", "avx2", "avx512", "avx512_bf16", "neon", "neon_dot", "neon_i8mm"
 Result<Isa> parse_isa(std::string_view name);  // lists the valid names on error
 bool cpu_supports(const CpuFeatures& cpu, Isa isa);
 std::vector<Isa> supported_isas(const CpuFeatures& cpu);  // best last; always holds kScalar

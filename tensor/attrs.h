@@ -5,11 +5,21 @@
 #include <cstdint>
 #include <variant>
 
+#include "tensor/dtype.h"
+
 namespace moe {
 
 struct NoAttrs {
   template <class F>
   void fields(F&&) const {}
+};
+
+struct QuantizeActAttrs {
+  DType to = DType::kA8;  // or kBF16
+  template <class F>
+  void fields(F&& f) const {
+    f("to", to);
+  }
 };
 
 struct ScaleAttrs {  // y = residual + scale · f(x)
@@ -126,7 +136,7 @@ struct RouteAttrs {
 };
 
 using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs,
-                           AttentionAttrs, GluAttrs, RouteAttrs>;
+                           AttentionAttrs, GluAttrs, RouteAttrs, QuantizeActAttrs>;
 
 // Position of a struct among the alternatives.
 template <class T>

@@ -18,6 +18,7 @@ struct AttrText {
     const auto end = std::to_chars(digits, digits + sizeof(digits), v).ptr;
     append(name, std::string(digits, end));
   }
+  void operator()(const char* name, DType v) { append(name, traits(v).name); }
   void append(const char* name, const std::string& value) {
     text += (text.empty() ? "" : ", ") + std::string(name) + "=" + value;
   }

@@ -32,7 +32,7 @@ constexpr int kLeastBursts = 3;
 // What a call of a kernel does; the ceilings it is held against follow from it.
 struct Work {
   double bytes = 0;
-  double int8_macs = 0, f32_macs = 0;
+  double int8_macs = 0, f32_macs = 0, bf16_macs = 0;
 };
 
 // Time that this thread has run: kernels here have one thread, and what else the machine does shall not count.
@@ -70,6 +70,7 @@ class OpsBench {
       float* row = activations_.data() + t * kRowElements;
       for (int64_t i = 0; i < kRowElements; ++i) row[i] = rng.normal();
       kernels.quantize_a8(row, a8_.data() + t * kRowElements / 32, kRowElements);
+      kernels.encode_bf16(row, bf16_.data() + t * kRowElements, kRowElements);
     }
   }
 
@@ -77,12 +78,14 @@ class OpsBench {
     for (const DTypeTraits& t : all_dtypes()) {
       const auto i = static_cast<size_t>(t.dtype);
       if (!t.is_weight) continue;
-      for (const bool int8 : {false, true})
-        if (const cpu::DotFn dot = int8 ? kernels_.dot_a8[i] : kernels_.dot_f32[i]) {
-          const std::string name = std::string("dot_") + t.name + (int8 ? "_a8" : "_f32");
-          dot_of_one_token(name + "_t1", t, dot, int8);
-          dot_of_tile(name + "_t64", t, dot, int8);
-        }
+      const std::pair<DType, cpu::DotFn> dots[] = {
+          {DType::kF32, kernels_.dot_f32[i]}, {DType::kA8, kernels_.dot_a8[i]}, {DType::kBF16, kernels_.dot_bf16[i]}};
+      for (const auto& [activations, dot] : dots) {
+        if (!dot) continue;
+        const std::string name = std::string("dot_") + t.name + "_" + traits(activations).name;
+        dot_of_one_token(name + "_t1", t, dot, activations);
+        dot_of_tile(name + "_t64", t, dot, activations);
+      }
     }
   }
 
@@ -94,6 +97,7 @@ class OpsBench {
     float* y = y_.data();
     float* z = z_.data();
     measure("quantize_a8", {in + n * 40.0 / 32}, [&] { k.quantize_a8(x, z, n); });
+    measure("encode_bf16", {in + out / 2}, [&] { k.encode_bf16(x, z, n); });
     measure("encode_f16", {in + out / 2}, [&] { k.encode_f16(x, z, n); });
     measure("encode_q8_0", {in + n * 34.0 / 32}, [&] { k.encode_q8_0(x, z, n); });
     measure("rms_norm", {2 * in + out}, [&] { k.rms_norm(x, y, 1e-5f, z, n); });
@@ -178,10 +182,11 @@ class OpsBench {
     };
     const Share shares[] = {{"read", w.bytes / ceilings_.read},
                             {"int8", ceilings_.int8 > 0 ? w.int8_macs / ceilings_.int8 : 0},
+                            {"bf16", ceilings_.bf16 > 0 ? w.bf16_macs / ceilings_.bf16 : 0},
                             {"f32", w.f32_macs / ceilings_.f32}};
     const Share& nearest = *std::max_element(std::begin(shares), std::end(shares),
                                              [](const Share& a, const Share& b) { return a.value < b.value; });
-    const double bandwidth = w.bytes / seconds / 1e9, macs = (w.int8_macs + w.f32_macs) / seconds / 1e9;
+    const double bandwidth = w.bytes / seconds / 1e9, macs = (w.int8_macs + w.bf16_macs + w.f32_macs) / seconds / 1e9;
     if (json_.empty() && !program_.json()) std::fputs(table().head().c_str(), stdout);
     json_.push_back({{"kernel", name},
                      {"isa", kernels_.isa},
@@ -211,44 +216,47 @@ class OpsBench {
     for (int64_t r = 1; r < rows; ++r) std::memcpy(weights_.get() + static_cast<size_t>(r) * row, weights_.get(), row);
   }
 
-  Work dot_work(const DTypeTraits& t, int64_t rows, int64_t tokens, bool int8) const {
+  Work dot_work(const DTypeTraits& t, int64_t rows, int64_t tokens, DType activations) const {
     const double macs = static_cast<double>(rows * tokens * kRowElements);
     const double bytes = static_cast<double>(dtype_bytes(t.dtype, kRowElements)) * static_cast<double>(rows);
-    return {bytes, int8 ? macs : 0, int8 ? 0 : macs};
+    Work work{bytes};
+    (activations == DType::kA8 ? work.int8_macs : activations == DType::kBF16 ? work.bf16_macs : work.f32_macs) = macs;
+    return work;
   }
 
-  const void* activation(int64_t token, bool int8) const {
-    return int8 ? static_cast<const void*>(a8_.data() + token * kRowElements / 32)
-                : static_cast<const void*>(activations_.data() + token * kRowElements);
+  const void* activation(int64_t token, DType type) const {
+    if (type == DType::kA8) return a8_.data() + token * kRowElements / 32;
+    if (type == DType::kBF16) return bf16_.data() + token * kRowElements;
+    return activations_.data() + token * kRowElements;
   }
 
   // Generation: weights come from memory, each is used once.
-  void dot_of_one_token(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, bool int8) {
+  void dot_of_one_token(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, DType activations) {
     if (!wanted(name) || interrupted()) return;
     const size_t row = dtype_bytes(t.dtype, kRowElements);
     const auto rows = static_cast<int64_t>(kChunkBytes / row);
     const size_t chunk = static_cast<size_t>(rows) * row, chunks = kStreamBytes / chunk;
     fill_weights(t, kRowElements, rows * static_cast<int64_t>(chunks));
     std::vector<float> out(static_cast<size_t>(rows));
-    const void* x[] = {activation(0, int8)};
+    const void* x[] = {activation(0, activations)};
     float* y[] = {out.data()};
     size_t at = 0;
-    measure(name, dot_work(t, rows, 1, int8), [&] {
+    measure(name, dot_work(t, rows, 1, activations), [&] {
       dot({weights_.get() + at * chunk, row, kRowElements, rows, x, 1, y});
       at = (at + 1) % chunks;
     });
   }
 
   // A prompt: weights are in the cache, each is used by many tokens.
-  void dot_of_tile(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, bool int8) {
+  void dot_of_tile(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, DType activations) {
     if (!wanted(name) || interrupted()) return;
     const size_t row = dtype_bytes(t.dtype, kRowElements);
     fill_weights(t, kRowElements, kTileRows);
     std::vector<float> out(kTileTokens * kTileRows);
     const void* x[kTileTokens];
     float* y[kTileTokens];
-    for (int64_t i = 0; i < kTileTokens; ++i) x[i] = activation(i, int8), y[i] = out.data() + i * kTileRows;
-    Work work = dot_work(t, kTileRows, kTileTokens, int8);
+    for (int64_t i = 0; i < kTileTokens; ++i) x[i] = activation(i, activations), y[i] = out.data() + i * kTileRows;
+    Work work = dot_work(t, kTileRows, kTileTokens, activations);
     measure(name, work, [&] { dot({weights_.get(), row, kRowElements, kTileRows, x, kTileTokens, y}); });
   }
 
@@ -341,6 +349,7 @@ class OpsBench {
   std::vector<float> x_ = std::vector<float>(kRowElements), y_ = x_, z_ = x_;
   std::vector<float> activations_ = std::vector<float>(kTileTokens * kRowElements);
   std::vector<cpu::BlockA8> a8_ = std::vector<cpu::BlockA8>(kTileTokens * kRowElements / 32);
+  std::vector<uint16_t> bf16_ = std::vector<uint16_t>(kTileTokens * kRowElements);
   volatile float sink_ = 0;
 };
 

@@ -152,7 +152,9 @@ constexpr MulAdds kMulAdds[] = {
     {Isa::kAvx2, &Ceilings::int8, int8_avx2, 32},
     {Isa::kAvx512, &Ceilings::f32, f32_avx512, 16},
     {Isa::kAvx512, &Ceilings::int8, int8_avx512, 64},
-    {Isa::kAvx512, &Ceilings::bf16, bf16_avx512, 32, &CpuFeatures::avx512bf16},
+    {Isa::kAvx512Bf16, &Ceilings::f32, f32_avx512, 16},
+    {Isa::kAvx512Bf16, &Ceilings::int8, int8_avx512, 64},
+    {Isa::kAvx512Bf16, &Ceilings::bf16, bf16_avx512, 32},
 #elif defined(__aarch64__)
     {Isa::kNeon, &Ceilings::f32, f32_neon, 4},
     {Isa::kNeon, &Ceilings::int8, int8_neon, 8},
@@ -167,7 +169,7 @@ constexpr MulAdds kMulAdds[] = {
 ReadLoop read_loop(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return read_avx2;
-  if (isa == Isa::kAvx512) return read_avx512;
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) return read_avx512;
 #endif
   (void)isa;
   return read_scalar;

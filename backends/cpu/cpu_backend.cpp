@@ -27,6 +27,7 @@ class CpuBackend final : public Backend {
     info_.name = "cpu";
     info_.isa = kernels.isa;
     info_.n_threads = pool_.size();
+    info_.exact = exact_;
     info_.memory_bytes = physical_memory();
     info_.description = (features.brand.empty() ? std::string("CPU") : features.brand) + ", " + kernels.isa + ", " +
                         std::to_string(pool_.size()) + (pool_.size() == 1 ? " thread" : " threads");
@@ -78,7 +79,7 @@ class CpuBackend final : public Backend {
                                    "' with these formats");
     try {
       return std::unique_ptr<Executable>(std::make_unique<cpu::CpuExecutable>(
-          exact_ ? graph : cpu::lower_to_int8(graph, kernels_), options, kernels_, pool_, running_));
+          exact_ ? graph : cpu::round_activations(graph, kernels_), options, kernels_, pool_, running_));
     } catch (const std::bad_alloc&) {
       return Status::OutOfMemory("cpu: no memory for the temporaries of " + std::to_string(options.max_tokens) + " tokens");
     }

@@ -10,6 +10,7 @@ std::span<const BuiltKernels> built_kernels() {
 #if defined(__x86_64__)
     {Isa::kAvx2, &kKernelsAvx2},
     {Isa::kAvx512, &kKernelsAvx512},
+    {Isa::kAvx512Bf16, &kKernelsAvx512Bf16},
 #elif defined(__aarch64__)
     {Isa::kNeon, &kKernelsNeon},
     {Isa::kNeonDot, &kKernelsNeonDot},

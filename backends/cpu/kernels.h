@@ -1,9 +1,9 @@
 // The kernel table: everything of the CPU backend that is compiled once per instruction set. Each backends/cpu/isa/<isa>.cpp
-// fills one table and exports nothing else; dispatch.cpp picks one at run time. The drivers in backends/cpu/ops/ split the work of
-// an op over threads and call these on pieces, so a table entry never sees threads, graphs or routing.
+// fills one table and exports nothing else; dispatch.cpp picks one at run time. The drivers in backends/cpu/ops/ split the work
+// of an op over threads and call these on pieces, so a table entry never sees threads, graphs or routing.
 //
-// Bits: for one weight row and one activation row the result of a dot entry does not depend on how many rows or tokens are in the
-// call nor on their addresses. That makes logits independent of thread count, batch size and expert grouping.
+// Bits: for one weight row and one activation row the result of a dot entry does not depend on how many rows or tokens are in
+// the call nor on their addresses. That makes logits independent of thread count, batch size and expert grouping.
 //
 // Vectors are unaligned; no entry reads or writes beyond the extents it is given.
 #pragma once
@@ -15,7 +15,8 @@
 
 namespace moe::cpu {
 
-// One row of int8 activations (dtype a8): n/32 blocks. The sums let formats with a minimum or an offset subtract it once a block.
+// One row of int8 activations (dtype a8): n/32 blocks. The sums let formats with a minimum or an offset subtract it once a
+// block.
 //
 //   [ scale f32 | sum of q[0..15] i16 | sum of q[16..31] i16 | q[0..31] i8 ]   x[i] ≈ scale · q[i], |q| ≤ 127
 struct BlockA8 {
@@ -27,13 +28,13 @@ static_assert(sizeof(BlockA8) == 40);
 
 // y[t][r] = Σ_i w[r][i] · x[t][i]   for r < n_rows, t < n_tokens
 struct DotArgs {
-  const void* w;        // first weight row
-  size_t w_stride;      // bytes between weight rows
-  int64_t n_in;         // a multiple of the format's block; for a8 activations a multiple of 32 too
+  const void* w;    // first weight row
+  size_t w_stride;  // bytes between weight rows
+  int64_t n_in;     // a multiple of the format's block; for a8 activations a multiple of 32 too
   int64_t n_rows;
-  const void* const* x; // (n_tokens) activation rows: float[n_in], or BlockA8[n_in / 32]
+  const void* const* x;  // (n_tokens) activation rows: float[n_in], BlockA8[n_in / 32], or uint16_t[n_in] as bfloat16
   int64_t n_tokens;
-  float* const* y;      // (n_tokens) where the n_rows results of each token go
+  float* const* y;  // (n_tokens) where the n_rows results of each token go
 };
 using DotFn = void (*)(const DotArgs&);
 
@@ -41,36 +42,40 @@ using DotFn = void (*)(const DotArgs&);
 struct AccumulateArgs {
   const void* w;
   size_t w_stride;
-  int64_t n_in;     // elements of a weight row and of y
+  int64_t n_in;  // elements of a weight row and of y
   int64_t n_rows;
-  const float* a;   // (n_rows)
-  float* y;         // (n_in)
+  const float* a;  // (n_rows)
+  float* y;        // (n_in)
 };
 using AccumulateFn = void (*)(const AccumulateArgs&);
 
 struct GluParams {
-  bool gelu;      // GELU (tanh form) instead of SiLU
+  bool gelu;  // GELU (tanh form) instead of SiLU
   float alpha;
-  float limit;    // > 0: clamped variant, see GluAttrs
+  float limit;  // > 0: clamped variant, see GluAttrs
 };
 
 struct KernelTable {
   const char* isa;
 
-  // Per storage format of the weight, indexed by DType; null where there is none (i8, i32). dot_a8 may be null (f32, f16, bf16 in
-  // ISAs where rounding the activations gains nothing): the driver then uses dot_f32.
+  // Per storage format of the weight, indexed by DType; null where there is none (i8, i32). dot_a8 (int8 activations) is null
+  // for f32, f16 and bf16; dot_bf16 (bfloat16 activations) is null but for bf16 weights in an ISA that multiplies such pairs.
+  // Where both are null, rounding the activations gains nothing and the driver uses dot_f32.
   DotFn dot_f32[kNumDTypes];
   DotFn dot_a8[kNumDTypes];
-  AccumulateFn accumulate[kNumDTypes];                                  // also the value side of attention over the cache
-  void (*decode[kNumDTypes])(const void* row, float* out, int64_t n);   // one row to floats: embedding lookups
+  DotFn dot_bf16[kNumDTypes];
+  AccumulateFn accumulate[kNumDTypes];                                 // also the value side of attention over the cache
+  void (*decode[kNumDTypes])(const void* row, float* out, int64_t n);  // one row to floats: embedding lookups
 
   void (*quantize_a8)(const float* x, void* blocks, int64_t n);  // n a multiple of 32; NaN becomes 0, ±inf saturates its block
+  void (*encode_bf16)(const float* x, void* out, int64_t n);     // any n; the bits of f32_to_bf16, core/half.h
   void (*encode_f16)(const float* x, void* out, int64_t n);      // cache rows: any n
   void (*encode_q8_0)(const float* x, void* out, int64_t n);     // n a multiple of 32
 
   // Row operations on float32; out may equal x.
   void (*rms_norm)(const float* x, const float* weight /* null or (n) */, float eps, float* out, int64_t n);
-  void (*layer_norm)(const float* x, const float* weight, const float* bias /* null or (n) */, float eps, float* out, int64_t n);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias /* null or (n) */, float eps, float* out,
+                     int64_t n);
   void (*softmax)(const float* x, float* out, int64_t n);
   float (*exp_minus_max)(float* x, float max, int64_t n);  // x[i] = exp(x[i] − max); returns Σ in a fixed order; −inf gives 0
   float (*max)(const float* x, int64_t n);                 // n ≥ 1; NaN is ignored
@@ -85,8 +90,10 @@ struct KernelTable {
   void (*axpy)(float a, const float* x, float* y, int64_t n);  // y += a·x, fused multiply-add where the ISA has it
 
   // n_pairs rotations: (x0, x1) → (x0·cos − x1·sin, x0·sin + x1·cos)
-  void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* out, int64_t n_pairs);  // pairs (2i, 2i+1)
-  void (*rope_half_split)(const float* x, const float* cos, const float* sin, float* out, int64_t n_pairs);   // pairs (i, i + n_pairs)
+  void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* out,
+                           int64_t n_pairs);  // pairs (2i, 2i+1)
+  void (*rope_half_split)(const float* x, const float* cos, const float* sin, float* out,
+                          int64_t n_pairs);  // pairs (i, i + n_pairs)
 };
 
 // One a file in isa/; only those of the target architecture exist.

@@ -1,6 +1,7 @@
 #include "backends/cpu/lower.h"
 
 #include <map>
+#include <optional>
 
 #include "backends/cpu/op_context.h"
 
@@ -21,25 +22,30 @@ const Product* product(Op op) {
   return nullptr;
 }
 
-bool takes_int8(const Graph& g, const Node& n, const Product& p, const KernelTable& k) {
+// What all weights of a product want its activations rounded to; kF32 where they differ.
+DType activation_for(const Graph& g, const Node& n, const Product& p, const KernelTable& k) {
+  std::optional<DType> common;
   for (const size_t i : p.weights) {
     if (i >= n.in.size() || n.in[i] == kNone) continue;
     const Value& w = g.value(n.in[i]);
-    if (!multiplies_int8(k, w.dtype, w.shape.last())) return false;
+    const DType wanted = activation_for(k, w.dtype, w.shape.last());
+    if (common.value_or(wanted) != wanted) return DType::kF32;
+    common = wanted;
   }
-  return true;
+  return common.value_or(DType::kF32);
 }
 
 }  // namespace
 
-Graph lower_to_int8(const Graph& from, const KernelTable& k) {
+Graph round_activations(const Graph& from, const KernelTable& k) {
   Graph g = from;
   g.nodes.clear();
-  std::map<ValueId, ValueId> rounded;
+  std::map<std::pair<ValueId, DType>, ValueId> rounded;
   for (Node n : from.nodes) {
-    if (const Product* p = product(n.op); p && takes_int8(from, n, *p, k)) {
-      auto [it, fresh] = rounded.try_emplace(n.in[0], kNone);
-      if (fresh) it->second = g.add_node(Op::kQuantizeAct, {n.in[0]}, NoAttrs{}, n.layer);
+    const Product* p = product(n.op);
+    if (const DType to = p ? activation_for(from, n, *p, k) : DType::kF32; to != DType::kF32) {
+      auto [it, fresh] = rounded.try_emplace({n.in[0], to}, kNone);
+      if (fresh) it->second = g.add_node(Op::kQuantizeAct, {n.in[0]}, QuantizeActAttrs{to}, n.layer);
       n.in[0] = it->second;
     }
     g.nodes.push_back(std::move(n));

@@ -1,5 +1,5 @@
-// Rewrites a graph for kernels that multiply int8 activations: each value that such a product reads is rounded once, by a
-// quantize_act node, whoever reads it afterwards.
+// Rewrites a graph for kernels that multiply rounded activations, int8 blocks or bfloat16 as suits a product's weights: a value
+// that such products read is rounded once to each type, by a quantize_act node, whoever reads it afterwards.
 #pragma once
 
 #include "backends/cpu/kernels.h"
@@ -8,6 +8,6 @@
 namespace moe::cpu {
 
 // Value ids of the graph given stay valid; new values come behind them.
-Graph lower_to_int8(const Graph&, const KernelTable&);
+Graph round_activations(const Graph&, const KernelTable&);
 
 }  // namespace moe::cpu

@@ -59,11 +59,11 @@ struct Driver {
 };
 const Driver& driver(Op op);
 
-// x (n_in) of each row in float32 or int8 blocks, whichever the tensor holds, with the kernel that multiplies it by w's format.
+// The kernel that multiplies rows of activations (f32, bf16 or a8, whichever the tensor holds) by w's format.
 DotFn dot_for(const KernelTable& k, DType weight, DType activation);
 
-// Whether w's products are taken with int8 activations by these kernels.
-bool multiplies_int8(const KernelTable& k, DType weight, int64_t n_in);
+// What these kernels want activations rounded to for products with rows of n_in weights; kF32: nothing.
+DType activation_for(const KernelTable& k, DType weight, int64_t n_in);
 
 void run_embed(const OpContext&);
 void run_linear(const OpContext&);

@@ -27,14 +27,17 @@ Status infer_binary(const Graph& g, const Node& n, std::vector<Value>& out) {
   return ShapeRule(g, n, out).in(0, Accept::kF32, "*n").in(1, Accept::kF32, pattern).out("*n").status();
 }
 
-// Rows to int8 blocks of 32 with a scale each. Inserted by backends; blocks of an a8 row are independent, so unused channels of
-// routed hidden rows (moe_gate_up) may hold anything as long as widths are multiples of 32.
+// Rows rounded to what a backend multiplies: int8 blocks of 32 with a scale each (a8), or bfloat16 to nearest even. Inserted by
+// backends; blocks of an a8 row are independent, so unused channels of routed hidden rows (moe_gate_up) may hold anything as
+// long as widths are multiples of 32.
 Status infer_quantize_act(const Graph& g, const Node& n, std::vector<Value>& out) {
   ShapeRule rule(g, n, out);
   rule.in(0, Accept::kF32, "*n");
-  const int64_t block = traits(DType::kA8).block_elements;
+  const DType to = std::get<QuantizeActAttrs>(n.attrs).to;
+  rule.require(to == DType::kA8 || to == DType::kBF16, std::string("a8 or bf16, not ") + traits(to).name);
+  const int64_t block = traits(to).block_elements;
   rule.require(rule['n'] % block == 0, "rows that are a multiple of " + std::to_string(block));
-  return rule.out("*n", DType::kA8).status();
+  return rule.out("*n", to).status();
 }
 
 template <int kFlops>
@@ -84,6 +87,7 @@ OpDef glu_op() {
 
 OpDef quantize_act_op() {
   OpDef def = unary(Op::kQuantizeAct, "quantize_act", cost_elements<4>);  // max, scale, round, sum
+  def.attrs = attrs_index<QuantizeActAttrs>();
   def.infer = infer_quantize_act;
   return def;
 }

@@ -10,7 +10,7 @@ bool accepts(Accept type, DType t) {
     case Accept::kF32:
       return t == DType::kF32;
     case Accept::kActivation:
-      return t == DType::kF32 || t == DType::kA8;
+      return t == DType::kF32 || t == DType::kBF16 || t == DType::kA8;
     case Accept::kWeight:
       return traits(t).is_weight;
     case Accept::kCache:
@@ -28,7 +28,7 @@ const char* accept_name(Accept type) {
     case Accept::kF32:
       return "f32";
     case Accept::kActivation:
-      return "f32|a8";
+      return "f32|bf16|a8";
     case Accept::kWeight:
       return "weight";
     case Accept::kCache:

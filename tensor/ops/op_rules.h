@@ -11,7 +11,7 @@ namespace moe {
 // Element types an input may have.
 enum class Accept {
   kF32,
-  kActivation,  // f32, or a8 where the backend rounded it
+  kActivation,  // f32, or bf16 or a8 where the backend rounded it
   kWeight,      // any format with a codec
   kCache,       // f32, f16, q8_0
   kI32,

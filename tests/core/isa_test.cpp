@@ -9,7 +9,7 @@ using namespace moe;
 
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kNeon, Isa::kNeonDot, Isa::kNeonI8mm};
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kNeon, Isa::kNeonDot, Isa::kNeonI8mm};
 
 // Sets MOE_ISA (nullptr: unsets it) for the scope.
 class Environment {
@@ -96,6 +96,11 @@ TEST_CASE("supported sets come best last and always begin with scalar") {
   CHECK(supported_isas(CpuFeatures()) == List{Isa::kScalar});
   CHECK(supported_isas(avx2_machine()) == List{Isa::kScalar, Isa::kAvx2});
   CHECK(supported_isas(avx512_machine()) == List{Isa::kScalar, Isa::kAvx2, Isa::kAvx512});
+  CpuFeatures bf16 = avx512_machine();
+  bf16.avx512bf16 = true;
+  CHECK(supported_isas(bf16) == List{Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16});
+  bf16.avx512vnni = false;
+  CHECK(supported_isas(bf16) == List{Isa::kScalar, Isa::kAvx2});
   CHECK(supported_isas(arm_machine()) == List{Isa::kScalar, Isa::kNeon, Isa::kNeonDot, Isa::kNeonI8mm});
 }
 
@@ -121,7 +126,8 @@ TEST_CASE("a wrong choice is refused with where it came from, what lacks and wha
     const Status s = choose_isa(avx2_machine()).status();
     CHECK(s.code() == StatusCode::kInvalidArgument);
     CHECK(s.message() ==
-          "MOE_ISA=foo: wanted one of scalar, avx2, avx512, neon, neon_dot, neon_i8mm; this processor has scalar, avx2");
+          "MOE_ISA=foo: wanted one of scalar, avx2, avx512, avx512_bf16, neon, neon_dot, neon_i8mm; this processor has scalar, "
+          "avx2");
   }
   const Status s = choose_isa(avx2_machine(), "neon_dot").status();
   CHECK(s.code() == StatusCode::kUnsupported);

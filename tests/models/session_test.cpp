@@ -48,20 +48,36 @@ TEST_CASE("logits have the same bits for 1, 2, 3 and 8 threads, every batch spli
 
 TEST_CASE("rounded products of quantised models have the same bits for every thread count and split") {
   TempFolder folder;
-  for (const std::string arch : {"olmoe", "deepseek2"}) {
-    ModelConfig c = tiny_config(arch);
-    c.d_ff_expert = 64;
-    ModelFile file = random_model(c);
-    for (FileTensor& t : file.tensors)
-      if (t.shape.size() > 1 && t.shape.back() % 32 == 0 && t.name.find("gate_inp") == std::string::npos)
-        t.dtype = DType::kQ8_0;
-    const std::string path = file.write(folder, arch + ".gguf");
-    const auto alone = load_model(path, {false, 1, ""});
-    const std::vector<float> wanted = run_reference(*alone);
-    for (const int threads : {1, 2, 3, 8}) {
-      const auto model = load_model(path, {false, threads, ""});
-      for (const size_t step : {16, 1, 5}) CHECK(same_bits(run_tokens(*model, reference_tokens(), step), wanted));
+  for (const std::string arch : {"olmoe", "deepseek2"})
+    for (const DType format : {DType::kQ8_0, DType::kBF16}) {
+      CAPTURE(traits(format).name);
+      ModelConfig c = tiny_config(arch);
+      c.d_ff_expert = 64;
+      ModelFile file = random_model(c);
+      for (FileTensor& t : file.tensors)
+        if (t.shape.size() > 1 && t.shape.back() % 32 == 0 && t.name.find("gate_inp") == std::string::npos) t.dtype = format;
+      const std::string path = file.write(folder, arch + "-" + traits(format).name + ".gguf");
+      const auto alone = load_model(path, {false, 1, ""});
+      const std::vector<float> wanted = run_reference(*alone);
+      for (const int threads : {1, 2, 3, 8}) {
+        const auto model = load_model(path, {false, threads, ""});
+        for (const size_t step : {16, 1, 5}) CHECK(same_bits(run_tokens(*model, reference_tokens(), step), wanted));
+      }
     }
+}
+
+TEST_CASE("bf16 models round their activations where the processor multiplies bfloat16, and stay within 1e-4 of exact") {
+  TempFolder folder;
+  ModelFile file = random_model(tiny_config("olmoe"));
+  for (FileTensor& t : file.tensors)
+    if (t.shape.size() > 1 && t.name.find("gate_inp") == std::string::npos) t.dtype = DType::kBF16;
+  const std::string path = file.write(folder);
+  for (const std::string& isa : runnable_isas()) {
+    CAPTURE(isa);
+    const std::vector<float> exact = run_reference(*load_model(path, {true, 1, isa}));
+    const std::vector<float> rounded = run_reference(*load_model(path, {false, 1, isa}));
+    CHECK(same_bits(rounded, exact) == (isa != "avx512_bf16"));
+    CHECK(nmse(rounded, exact) <= 1e-4);
   }
 }
 

@@ -54,9 +54,9 @@ TEST_CASE("linear multiplies rows of tokens, of outputs and of a fixed number") 
   CHECK_REFUSED(f.made(Op::kLinear, {x, w, bias, f.f32({kOutputs, 32})}, ScaleAttrs{}),
                 "linear: input residual: wanted f32(T, 32), found f32(R, 32)");
   CHECK_REFUSED(f.made(Op::kLinear, {f.i32({kTokens, 64}), w}, ScaleAttrs{}),
-                "linear: input x: wanted f32|a8(N, i), found i32(T, 64)");
+                "linear: input x: wanted f32|bf16|a8(N, i), found i32(T, 64)");
   CHECK_REFUSED(f.made(Op::kLinear, {f.f32({kTokens, 2, 64}), w}, ScaleAttrs{}),
-                "linear: input x: wanted f32|a8(N, i), found f32(T, 2, 64)");
+                "linear: input x: wanted f32|bf16|a8(N, i), found f32(T, 2, 64)");
 }
 
 TEST_CASE("head_linear uses some rows of each head's block, or their transpose") {
@@ -67,7 +67,7 @@ TEST_CASE("head_linear uses some rows of each head's block, or their transpose")
   CHECK(f.made(Op::kHeadLinear, {f.f32({kTokens, 4 * 32}), w}, keys) == "f32(T, 64)");
   CHECK(f.made(Op::kHeadLinear, {f.f32({kTokens, 4 * 16}), w}, values) == "f32(T, 64)");
   CHECK_REFUSED(f.made(Op::kHeadLinear, {f.f32({kTokens, 4 * 16}), w}, keys),
-                "head_linear: input x: wanted f32|a8(N, 128), found f32(T, 64)");
+                "head_linear: input x: wanted f32|bf16|a8(N, 128), found f32(T, 64)");
   CHECK_REFUSED(
       f.made(Op::kHeadLinear, {f.f32({kTokens, 64}), w}, HeadLinearAttrs{.heads = 4, .block = 48, .row_begin = 40, .rows = 16}),
       "head_linear: wanted heads > 0 and rows");
@@ -184,13 +184,18 @@ TEST_CASE("elementwise ops keep the shape of their rows, of any rank") {
     for (const Op op : {Op::kAdd, Op::kMul}) CHECK(f.made(op, {f.f32(s), f.f32(s)}) == same);
     CHECK(f.made(Op::kScale, {f.f32(s)}, ScaleAttrs{2}) == same);
     CHECK(f.made(Op::kGlu, {f.f32(s), f.f32(s)}, GluAttrs{}) == same);
-    CHECK(f.made(Op::kQuantizeAct, {f.f32(s)}) == "a8" + to_string(s));
+    CHECK(f.made(Op::kQuantizeAct, {f.f32(s)}, QuantizeActAttrs{DType::kA8}) == "a8" + to_string(s));
+    CHECK(f.made(Op::kQuantizeAct, {f.f32(s)}, QuantizeActAttrs{DType::kBF16}) == "bf16" + to_string(s));
   }
   CHECK(f.made(Op::kSoftmax, {f.f32({kTokens, 8})}) == "f32(T, 8)");
   CHECK_REFUSED(f.made(Op::kSilu, {f.i32({kTokens, 8})}), "silu: input x: wanted f32(…), found i32(T, 8)");
   CHECK_REFUSED(f.made(Op::kGlu, {f.f32({kTokens, 8}), f.f32({kTokens, 9})}, GluAttrs{}),
                 "glu: input up: wanted f32(T, 8), found f32(T, 9)");
-  CHECK_REFUSED(f.made(Op::kQuantizeAct, {f.f32({kTokens, 48})}), "quantize_act: wanted rows that are a multiple of 32");
+  CHECK_REFUSED(f.made(Op::kQuantizeAct, {f.f32({kTokens, 48})}, QuantizeActAttrs{DType::kA8}),
+                "quantize_act: wanted rows that are a multiple of 32");
+  CHECK(f.made(Op::kQuantizeAct, {f.f32({kTokens, 33})}, QuantizeActAttrs{DType::kBF16}) == "bf16(T, 33)");
+  CHECK_REFUSED(f.made(Op::kQuantizeAct, {f.f32({kTokens, 64})}, QuantizeActAttrs{DType::kQ8_0}),
+                "quantize_act: wanted a8 or bf16, not q8_0");
 }
 
 TEST_CASE("add takes one row for all rows; mul also one number a row") {
@@ -293,7 +298,7 @@ TEST_CASE("linear_glu and moe_gate_up take gate and up apart or merged") {
   CHECK_REFUSED(f.made(Op::kMoeGateUp, {f.x, f.ids, f.gate, f.down}, GluAttrs{}),
                 "moe_gate_up: input up: wanted weight(8, 96, 64), found f32(8, 64, 96)");
   CHECK_REFUSED(f.made(Op::kMoeGateUp, {f.h, f.ids, f.gate}, GluAttrs{}),
-                "moe_gate_up: input x: wanted f32|a8(N, d), found f32(T, 2, 96)");
+                "moe_gate_up: input x: wanted f32|bf16|a8(N, d), found f32(T, 2, 96)");
 }
 
 TEST_CASE("moe_down makes rows of tokens of the rows of slots") {
@@ -434,7 +439,8 @@ TEST_CASE("every op has a cost that is not negative and, but for the movers of d
   f.op(Op::kRmsNorm, {x}, NormAttrs{.group = 64});
   f.op(Op::kLayerNorm, {x, f.w({64})}, NormAttrs{.group = 64});
   f.op(Op::kRoute, route_in, RouteAttrs{.n_experts = 64, .k_capacity = 4});
-  for (const Op op : {Op::kSoftmax, Op::kSilu, Op::kGelu, Op::kSigmoid, Op::kQuantizeAct}) f.op(op, {x});
+  for (const Op op : {Op::kSoftmax, Op::kSilu, Op::kGelu, Op::kSigmoid}) f.op(op, {x});
+  f.op(Op::kQuantizeAct, {x}, QuantizeActAttrs{});
   f.op(Op::kScale, {x}, ScaleAttrs{2});
   f.op(Op::kGlu, {x, x}, GluAttrs{});
   f.op(Op::kAdd, {x, x}), f.op(Op::kMul, {x, x});

@@ -58,6 +58,7 @@ constexpr KernelTable make_table(const char* isa) {
   t.accumulate[static_cast<int>(DType::kQ8_0)] = accumulate_q8_0;
 
   t.quantize_a8 = row_quantize_a8;
+  t.encode_bf16 = row_encode_bf16;
   t.encode_f16 = row_encode_f16;
   t.encode_q8_0 = row_encode_q8_0;
   t.rms_norm = row_rms_norm;

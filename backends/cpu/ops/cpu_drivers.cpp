@@ -27,13 +27,15 @@ const Driver& driver(Op op) {
 
 DotFn dot_for(const KernelTable& k, DType weight, DType activation) {
   const auto w = static_cast<size_t>(weight);
-  DotFn fn = activation == DType::kA8 ? k.dot_a8[w] : k.dot_f32[w];
+  DotFn fn = activation == DType::kA8 ? k.dot_a8[w] : activation == DType::kBF16 ? k.dot_bf16[w] : k.dot_f32[w];
   MOE_CHECK(fn != nullptr);
   return fn;
 }
 
-bool multiplies_int8(const KernelTable& k, DType weight, int64_t n_in) {
-  return n_in % 32 == 0 && k.dot_a8[static_cast<size_t>(weight)] != nullptr;
+DType activation_for(const KernelTable& k, DType weight, int64_t n_in) {
+  const auto w = static_cast<size_t>(weight);
+  if (k.dot_a8[w] && n_in % traits(DType::kA8).block_elements == 0) return DType::kA8;
+  return k.dot_bf16[w] ? DType::kBF16 : DType::kF32;
 }
 
 }  // namespace moe::cpu

@@ -175,9 +175,10 @@ void run_select_rows(const OpContext& c) {
 void run_quantize_act(const OpContext& c) {
   const Tensor x = c.in(0), y = c.out();
   const int64_t n = x.shape.last();
+  const auto round = c.attrs<QuantizeActAttrs>().to == DType::kA8 ? c.kernels.quantize_a8 : c.kernels.encode_bf16;
   const Range r = c.my_range(row_count(x));
   for (int64_t i = r.begin; i < r.end; ++i)
-    c.kernels.quantize_a8(x.f32() + i * n, static_cast<std::byte*>(y.data) + static_cast<size_t>(i) * y.row_bytes(), n);
+    round(x.f32() + i * n, static_cast<std::byte*>(y.data) + static_cast<size_t>(i) * y.row_bytes(), n);
 }
 
 }  // namespace moe::cpu

@@ -1,4 +1,4 @@
-// Floats to int8 activations and to cache rows. The formulas use only operations that IEEE 754 rounds in one way, so every
+// Floats to rounded activations and to cache rows. The formulas use only operations that IEEE 754 rounds in one way, so every
 // instruction set gives the same bytes.
 #pragma once
 
@@ -35,6 +35,12 @@ inline void row_quantize_a8(const float* x, void* blocks, int64_t n) {
     b[i].sum[0] = static_cast<int16_t>(sum_s8x16(b[i].q));
     b[i].sum[1] = static_cast<int16_t>(sum_s8x16(b[i].q + 16));
   }
+}
+
+// Integer steps that compilers turn into vectors by themselves; VCVTNEPS2BF16 would make subnormals 0.
+inline void row_encode_bf16(const float* x, void* out, int64_t n) {
+  auto* h = static_cast<uint16_t*>(out);
+  for (int64_t i = 0; i < n; ++i) h[i] = f32_to_bf16(x[i]);
 }
 
 inline void row_encode_f16(const float* x, void* out, int64_t n) {

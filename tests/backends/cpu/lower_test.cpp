@@ -1,0 +1,97 @@
+// Which products get rounded activations, and that a value is rounded once to each type.
+#include "backends/cpu/lower.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <string>
+
+namespace moe::cpu {
+namespace {
+
+void no_product(const DotArgs&) {}
+
+// Kernels of a processor that multiplies int8 and, if asked, bfloat16. Nothing is run.
+KernelTable kernels(bool bf16) {
+  KernelTable k{};
+  for (const DTypeTraits& t : all_dtypes())
+    if (t.is_weight && t.block_elements > 1) k.dot_a8[static_cast<size_t>(t.dtype)] = no_product;
+  if (bf16) k.dot_bf16[static_cast<size_t>(DType::kBF16)] = no_product;
+  return k;
+}
+
+struct Products {
+  Graph g;
+  ValueId x;
+  explicit Products(int64_t n_in) { x = add("x", ValueKind::kInput, DType::kF32, {kTokens, n_in}); }
+
+  ValueId add(const std::string& name, ValueKind kind, DType dtype, Shape shape) {
+    Value v;
+    v.name = name, v.kind = kind, v.dtype = dtype, v.shape = shape;
+    return g.add_value(v);
+  }
+  ValueId weight(const std::string& name, DType dtype) {
+    return add(name, ValueKind::kWeight, dtype, {64, g.value(x).shape.last()});
+  }
+  void linear(const std::string& name, DType dtype) { g.add_node(Op::kLinear, {x, weight(name, dtype)}, ScaleAttrs{}); }
+  void glu(DType gate, DType up) { g.add_node(Op::kLinearGlu, {x, weight("gate", gate), weight("up", up)}, GluAttrs{}); }
+
+  // "weight: dtype its product reads" for each product, and how often x was rounded to each type.
+  std::map<std::string, std::string> read_by(const KernelTable& k) {
+    const Graph lowered = round_activations(g, k);
+    CHECK(lowered.validate().ok());
+    std::map<std::string, std::string> types;
+    std::map<DType, int> rounded;
+    for (const Node& n : lowered.nodes) {
+      if (n.op == Op::kQuantizeAct)
+        ++rounded[lowered.value(n.out[0]).dtype];
+      else
+        types[lowered.value(n.in[1]).name] = traits(lowered.value(n.in[0]).dtype).name;
+    }
+    for (const auto& [type, times] : rounded) CHECK(times == 1);
+    return types;
+  }
+};
+
+using Types = std::map<std::string, std::string>;
+
+}  // namespace
+
+TEST_CASE("activations are rounded to what each product's kernels multiply, once a type") {
+  Products p(64);
+  for (const std::string name : {"a", "b"}) {
+    p.linear("f32" + name, DType::kF32);
+    p.linear("f16" + name, DType::kF16);
+    p.linear("bf16" + name, DType::kBF16);
+    p.linear("q8_0" + name, DType::kQ8_0);
+  }
+  CHECK(p.read_by(kernels(true)) == Types{{"f32a", "f32"},
+                                          {"f32b", "f32"},
+                                          {"f16a", "f32"},
+                                          {"f16b", "f32"},
+                                          {"bf16a", "bf16"},
+                                          {"bf16b", "bf16"},
+                                          {"q8_0a", "a8"},
+                                          {"q8_0b", "a8"}});
+  const Types without = p.read_by(kernels(false));
+  CHECK(without.at("bf16a") == "f32");
+  CHECK(without.at("q8_0a") == "a8");
+}
+
+TEST_CASE("rows of any length are rounded to bfloat16") {
+  Products p(33);
+  p.linear("w", DType::kBF16);
+  CHECK(p.read_by(kernels(true)) == Types{{"w", "bf16"}});
+}
+
+TEST_CASE("a product of weights that want different activations keeps float32") {
+  for (const DType gate : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0})
+    for (const DType up : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
+      Products p(64);
+      p.glu(gate, up);
+      const std::string same = gate == DType::kBF16 ? "bf16" : gate == DType::kQ8_0 ? "a8" : "f32";
+      CHECK(p.read_by(kernels(true)) == Types{{"gate", gate == up ? same : "f32"}});
+    }
+}
+
+}  // namespace moe::cpu
