@@ -82,7 +82,7 @@ Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
     MOE_TRY(check_range(m, c, "expert_count", c.n_expert, 1, 65536));
     MOE_TRY(check_range(m, c, "expert_used_count", c.n_expert_used, 1, c.n_expert));
   }
-  if (c.n_group > 1) {
+  if (c.n_expert > 0 && c.n_group > 1) {
     if (c.n_expert % c.n_group != 0)
       return Status::Corrupt(m.source() + ": key '" + c.arch + ".expert_group_count': wanted a divisor of expert_count " +
                              std::to_string(c.n_expert) + ", found " + std::to_string(c.n_group));
