@@ -58,13 +58,13 @@ class CpuBackend final : public Backend {
 
   Status write(Buffer& to, size_t offset, const void* from, size_t bytes) override {
     if (offset > to.bytes() || bytes > to.bytes() - offset) return Status::OutOfRange("write beyond the end of a buffer");
-    std::memcpy(static_cast<std::byte*>(to.data()) + offset, from, bytes);
+    if (bytes > 0) std::memcpy(static_cast<std::byte*>(to.data()) + offset, from, bytes);
     return Status::Ok();
   }
 
   Status read(const Buffer& from, size_t offset, void* to, size_t bytes) override {
     if (offset > from.bytes() || bytes > from.bytes() - offset) return Status::OutOfRange("read beyond the end of a buffer");
-    std::memcpy(to, static_cast<const std::byte*>(from.data()) + offset, bytes);
+    if (bytes > 0) std::memcpy(to, static_cast<const std::byte*>(from.data()) + offset, bytes);
     return Status::Ok();
   }
 
