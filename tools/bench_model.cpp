@@ -21,17 +21,22 @@ std::string utc_now() {
   return text;
 }
 
-bool runs_in_int8(const Graph& g, const Node& n) {
-  return std::any_of(n.in.begin(), n.in.end(), [&](ValueId id) {
-    return id != kNone && g.value(id).kind == ValueKind::kWeight && traits(g.value(id).dtype).block_elements > 1;
-  });
+// Where a node's multiplications count, by the format of its weights.
+double BenchWork::*macs_of(const Graph& g, const Node& n) {
+  const auto has_weight = [&](auto&& is_wanted) {
+    return std::any_of(n.in.begin(), n.in.end(), [&](ValueId id) {
+      return id != kNone && g.value(id).kind == ValueKind::kWeight && is_wanted(g.value(id).dtype);
+    });
+  };
+  if (has_weight([](DType t) { return traits(t).block_elements > 1; })) return &BenchWork::int8_macs;
+  return has_weight([](DType t) { return t == DType::kBF16; }) ? &BenchWork::bf16_macs : &BenchWork::f32_macs;
 }
 
 void add_run(BenchWork& work, const Graph& g, const RunShape& run, bool exact, double times = 1) {
   for (const Node& n : g.nodes) {
     const Cost c = cost(g, n, run);
     work.bytes_read += times * c.bytes_read;
-    (!exact && runs_in_int8(g, n) ? work.int8_macs : work.f32_macs) += times * c.flops / 2;
+    work.*(exact ? &BenchWork::f32_macs : macs_of(g, n)) += times * c.flops / 2;
   }
 }
 

@@ -23,9 +23,10 @@ const MarkdownTable& model_table() {
   return table;
 }
 
-// Share of the time that the ceilings would take: 1 is as fast as the machine multiplies.
+// Share of the time that the ceilings would take: 1 is as fast as the machine multiplies. Where it cannot multiply bfloat16,
+// such weights are widened to float32.
 double compute_share(const BenchWork& w, const cpu::Ceilings& c, double seconds) {
-  return (w.int8_macs / c.int8 + w.f32_macs / c.f32) / seconds;
+  return (w.int8_macs / c.int8 + w.bf16_macs / (c.bf16 > 0 ? c.bf16 : c.f32) + w.f32_macs / c.f32) / seconds;
 }
 
 std::string percent(double share) { return format_fixed(100 * share, 1) + " %"; }

@@ -17,8 +17,9 @@ int64_t elements(const TensorInfo& t) {
 void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
   auto* model = app.add_option("MODEL", a.path, "GGUF file, or the first part of a split one");
   if (required) model->required();
-  app.add_option("--isa", a.isa, "kernels to use: scalar, avx2, avx512, neon, …; default: the best this processor has");
-  app.add_flag("--exact", a.exact, "keep activations in float32 instead of rounding them to int8 blocks");
+  app.add_option("--isa", a.isa,
+                 "kernels to use: scalar, avx2, avx512, avx512_bf16, neon, …; default: the best this processor has");
+  app.add_flag("--exact", a.exact, "keep activations in float32 instead of rounding them to int8 blocks or bfloat16");
   app.add_option("--cache-type", a.cache_type, "format of keys and values; auto: f32 for float32 models and --exact, else f16")
       ->check(CLI::IsMember({"auto", "f32", "f16", "q8_0"}))
       ->capture_default_str();

@@ -67,7 +67,9 @@ class Formula {
   static std::string attrs(const Node& n) {
     std::string text = "{";
     std::visit(
-        [&](const auto& a) { a.fields([&](const char* name, auto v) { text += name + ("=" + std::to_string(static_cast<double>(v))) + " "; }); },
+        [&](const auto& a) {
+          a.fields([&](const char* name, auto v) { text += name + ("=" + std::to_string(static_cast<double>(v))) + " "; });
+        },
         n.attrs);
     return text + "}";
   }

@@ -67,18 +67,23 @@ TEST_CASE("half of the experts are half of the experts' work") {
   CHECK(half > 0.4 * all);
 }
 
-TEST_CASE("multiply-adds with quantised weights count as int8 unless everything is exact") {
+TEST_CASE("multiply-adds count as int8 or bfloat16 by their weights unless everything is exact") {
   TempFolder folder;
   ModelFile file = read_model(reference_path("olmoe"));
   for (FileTensor& t : file.tensors)
-    if (t.name.find("ffn_gate_exps") != std::string::npos) t.dtype = DType::kQ8_0;
+    if (t.name.find("ffn_gate_exps") != std::string::npos)
+      t.dtype = DType::kQ8_0;
+    else if (t.name.find("ffn_down_exps") != std::string::npos)
+      t.dtype = DType::kBF16;
   const auto model = test::load_model(file.write(folder));
   const auto session = new_session(*model);
   const BenchWork rounded = work_of(session->graph(), prompt(16), 2, false);
   const BenchWork exact = work_of(session->graph(), prompt(16), 2, true);
   CHECK(rounded.int8_macs > 0);
+  CHECK(rounded.bf16_macs > 0);
   CHECK(rounded.f32_macs > 0);
   CHECK(exact.int8_macs == 0);
+  CHECK(exact.bf16_macs == 0);
   CHECK(exact.macs() == doctest::Approx(rounded.macs()));
 }
 

@@ -102,7 +102,7 @@ typedef struct moe_model_options {
   const char* backend; /* a moe_backend_name(); NULL: "cpu" */
   const char* isa;     /* a moe_isa_name(); NULL: the environment's MOE_ISA, else the best one */
   int32_t threads;     /* 0 to 1024; 0: physical cores, within affinity mask and cgroup quota. Results do not depend on it */
-  int32_t exact;       /* not 0: activations stay float32 instead of int8 blocks; slower, for comparisons */
+  int32_t exact;       /* not 0: activations stay float32 instead of int8 or bfloat16; slower, for comparisons */
   moe_log_fn log;      /* NULL: silent */
   void* log_user;      /* must outlive the model, its sessions and samplers */
 } moe_model_options;
