@@ -13,6 +13,13 @@
 
 namespace moe::test {
 
+// Sanitizers take ten times as long: loops over thread counts and damaged bytes are cut down for them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // One tensor in memory, weights decoded to float32.
 struct FileTensor {
   std::string name;

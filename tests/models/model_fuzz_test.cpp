@@ -12,13 +12,8 @@ namespace {
 
 using namespace test;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kChanges = 150;
-constexpr size_t kStep = 9973;
-#else
-constexpr int kChanges = 1000;
-constexpr size_t kStep = 997;
-#endif
+constexpr int kChanges = kSanitized ? 150 : 1000;
+constexpr size_t kStep = kSanitized ? 9973 : 997;
 
 std::string file_text(const std::string& path) {
   auto f = MappedFile::open(path);

@@ -38,7 +38,7 @@ TEST_CASE("logits have the same bits for 1, 2, 3 and 8 threads, every batch spli
       const std::vector<float> wanted = run_reference(*alone);
       CHECK(all_finite(wanted));
       for (const size_t step : {1, 3, 5, 11}) CHECK(same_bits(run_tokens(*alone, reference_tokens(), step), wanted));
-      for (const int threads : {2, 3, 8}) {
+      for (const int threads : kSanitized ? std::vector<int>{3} : std::vector<int>{2, 3, 8}) {
         CAPTURE(threads);
         const auto model = load_model(reference_path(name), {exact, threads, ""});
         for (const size_t step : {16, 1, 6}) CHECK(same_bits(run_tokens(*model, reference_tokens(), step), wanted));

@@ -113,7 +113,8 @@ std::vector<std::vector<float>> run_op(Op op, std::vector<OpArgument>& arguments
   std::vector<std::vector<std::byte>> poison;
   for (const OpArgument& a : arguments) {
     poison.push_back(a.bytes);
-    if (a.kind == ValueKind::kInput && a.dtype == DType::kF32) std::memset(poison.back().data(), 0xff, poison.back().size());
+    if (a.kind == ValueKind::kInput && a.dtype == DType::kF32 && !a.bytes.empty())
+      std::memset(poison.back().data(), 0xff, poison.back().size());
   }
   for (size_t i = 0; i < arguments.size(); ++i) bind(i, op == Op::kRoute ? arguments[i].bytes : poison[i]);
   RunShape shape;
