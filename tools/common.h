@@ -85,7 +85,8 @@ std::string hint_for(const Status& status);
 
 // --- Ctrl-C and SIGTERM ---
 
-// From now on the first one only sets a flag, for long work to look at; the second one ends the process.
+// From now on the first one only sets a flag, for long work to look at; the second one ends the process. Called again, it waits
+// for a first one anew.
 void catch_interrupts();
 bool interrupted();
 Status interrupted_status();  // kCancelled, for bodies that stop because of it

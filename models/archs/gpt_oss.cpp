@@ -1,7 +1,7 @@
 // gpt-oss (OpenAI, arXiv 2508.10925): biases everywhere, sliding windows on alternate layers, attention sinks, a clamped SwiGLU
 // with alpha 1.702 and limit 7, YaRN, and a softmax over the selected experts' logits.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"

@@ -1,7 +1,7 @@
 // Granite 3 MoE (IBM Granite 3.0 report): multipliers on embedding, attention scores, residual branches and logits (muP, arXiv
 // 2203.03466), optionally a shared expert, embedding and head tied.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"

@@ -1,7 +1,7 @@
 // Llama (arXiv 2302.13971) and, with experts, Mixtral (arXiv 2401.04088): RMS norm, grouped-query attention with interleaved
 // rotation, SwiGLU; Mixtral's router takes a softmax over the two best experts, which equals softmax, top-2, renormalise.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"

@@ -1,7 +1,7 @@
 // OLMoE (arXiv 2409.02060): norms over the whole query and key rows, half-split rotation, 64 small experts of which 8 are used
 // with their softmax probabilities as they are.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"

@@ -1,7 +1,7 @@
 // Qwen1.5-MoE and Qwen2-MoE (arXiv 2407.10671 §2.2.2): biases on q, k, v, and beside the routed experts a shared one behind a
 // sigmoid gate of its own.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"

@@ -1,6 +1,6 @@
 // Qwen3-MoE (arXiv 2505.09388): norms on each query and key head, 128 experts of which 8 are used with renormalised weights.
-#include "models/archs/archs.h"
 #include "models/archs/arch_rules.h"
+#include "models/archs/archs.h"
 #include "models/blocks/attention_block.h"
 #include "models/blocks/ffn_block.h"
 #include "models/blocks/rope_block.h"
