@@ -12,6 +12,12 @@ Status require_expert_width(ModelConfig& c, const std::string& source) {
   return Status::Ok();
 }
 
+Status require_one_width(ModelConfig& c, const std::string& source) {
+  MOE_TRY(require_expert_width(c, source));
+  c.d_ff = c.d_ff_expert;
+  return Status::Ok();
+}
+
 float weights_scale(const ModelConfig& c) { return c.weights_scale != 0 ? c.weights_scale : 1; }
 
 ModelConfig small_example(const char* arch) {

@@ -11,7 +11,7 @@ namespace {
 
 Status configure(ModelConfig& c, const std::string& source) {
   if (c.logit_scale == 0) return Status::NotFound(source + ": key 'granitemoe.logit_scale' is missing or 0");
-  return require_expert_width(c, source);
+  return require_one_width(c, source);
 }
 
 void build(GraphBuilder& b) {

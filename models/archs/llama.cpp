@@ -11,7 +11,7 @@ namespace {
 
 Status configure(ModelConfig& c, const std::string& source) {
   if (c.n_expert == 0 && c.d_ff == 0) return Status::NotFound(source + ": key 'llama.feed_forward_length' is missing");
-  if (c.n_expert > 0) MOE_TRY(require_expert_width(c, source));
+  if (c.n_expert > 0) MOE_TRY(require_one_width(c, source));
   return Status::Ok();
 }
 

@@ -9,7 +9,7 @@
 namespace moe {
 namespace {
 
-Status configure(ModelConfig& c, const std::string& source) { return require_expert_width(c, source); }
+Status configure(ModelConfig& c, const std::string& source) { return require_one_width(c, source); }
 
 void build(GraphBuilder& b) {
   const ModelConfig& c = b.config();

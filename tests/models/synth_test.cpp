@@ -142,6 +142,16 @@ TEST_CASE("settings go by our names and by the file's, and what depends on them 
   for (const SynthPlan::Step& s : dense->steps) CHECK(s.name.find("_exps") == std::string::npos);
 }
 
+TEST_CASE("architectures with one width state it under the key that other engines read") {
+  for (const char* arch : {"llama", "olmoe", "granitemoe"}) {
+    CAPTURE(arch);
+    const auto p = plan(arch, {"d_ff_expert=96"});
+    REQUIRE_MESSAGE(p.ok(), p.status().message());
+    CHECK(p->config.d_ff == 96);
+    CHECK(p->metadata.get<int32_t>(std::string(arch) + ".feed_forward_length").value() == 96);
+  }
+}
+
 TEST_CASE("every name that is listed can be set") {
   for (const std::string& name : config_names()) {
     CAPTURE(name);
