@@ -355,7 +355,12 @@ Status Session::copy_sequence(int from, int to) {
 //   i32 token ids [n] | for each layer, keys then values, for each head: n cells as the cache holds them
 namespace {
 constexpr char kMagic[8] = {'M', 'O', 'E', 'S', 'E', 'S', 'S', '1'};
+
+std::string type_name(uint32_t gguf_id) {
+  const auto type = dtype_from_gguf(gguf_id);
+  return type.ok() ? traits(*type).name : "type " + std::to_string(gguf_id);
 }
+}  // namespace
 
 Status Session::save(int seq, const std::string& path) const {
   if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("save: no sequence " + std::to_string(seq));
@@ -392,10 +397,12 @@ Status Session::restore(int seq, const std::string& path) {
   if (!r.read(hash) || !r.read(type_k) || !r.read(type_v) || !r.read(n) || !r.read(zero))
     return corrupt("the header is cut off");
   if (hash != model_.hash())
-    return corrupt("made for model " + hash_to_hex(hash) + ", this one is " + hash_to_hex(model_.hash()));
+    return Status::InvalidArgument(path + ": made for model " + hash_to_hex(hash) + ", this one is " +
+                                   hash_to_hex(model_.hash()));
   if (type_k != traits(*options_.cache_k).gguf_id || type_v != traits(*options_.cache_v).gguf_id)
-    return corrupt("cache types differ: wanted " + std::string(traits(*options_.cache_k).name) + " and " +
-                   traits(*options_.cache_v).name);
+    return Status::InvalidArgument(path + ": cache types differ: wanted " + std::string(traits(*options_.cache_k).name) +
+                                   " and " + traits(*options_.cache_v).name + ", found " + type_name(type_k) + " and " +
+                                   type_name(type_v));
   if (n > static_cast<uint32_t>(options_.n_ctx))
     return Status::OutOfRange(path + ": holds " + std::to_string(n) + " tokens, the context is " +
                               std::to_string(options_.n_ctx));

@@ -1,17 +1,21 @@
 #include "tools/common.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <iostream>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <system_error>
 
 #include "core/rng.h"
@@ -59,10 +63,56 @@ std::string scaled(double x, const std::array<const char*, N>& units) {
   return (whole ? format_fixed(x, 0) : three_digits(x)) + (*units[i] ? " " : "") + units[i];
 }
 
-// CLI11 would take -3 for 2^64 - 3.
+// CLI11 would take -3 for 2^64 - 3, and 2^64 for 2^64 - 1.
 std::string whole_number(const std::string& text) {
-  const bool good = !text.empty() && text.size() <= 20 && text.find_first_not_of("0123456789") == std::string::npos;
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool good = error == std::errc() && end == text.data() + text.size();
   return good ? "" : "wanted a whole number from 0 to 2^64 - 1, found " + text;
+}
+
+// Letters to add, take away or change until a is b.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t change = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({change, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+// "; did you mean --prompt?" for --promt; nothing where no option of this command is close.
+std::string likely_option(const CLI::App& app, const std::string& typed) {
+  constexpr size_t kClose = 2;
+  const std::string name = typed.substr(0, typed.find('='));
+  if (!name.starts_with("--")) return "";
+  std::string best;
+  size_t least = kClose + 1;
+  const auto look = [&](const CLI::App& command) {
+    for (const CLI::Option* option : command.get_options()) {
+      for (const std::string& known : option->get_lnames()) {
+        const size_t distance = edit_distance(name.substr(2), known);
+        if (distance < least) least = distance, best = known;
+      }
+    }
+  };
+  look(app);
+  for (const CLI::App* command : app.get_subcommands()) look(*command);
+  return best.empty() ? "" : "; did you mean --" + best + "?";
+}
+
+// What the caller closed would be given to the next file opened, and text for a terminal end up in a model. What stands in
+// refuses to be used, so that the error still shows.
+void occupy_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
 }
 
 // The subcommand that the user typed, for "try 'moe-inspect synth --help'".
@@ -121,7 +171,13 @@ int Program::parse(int argc, const char* const* argv) {
     return -1;
   } catch (const CLI::Success& e) {  // --help, --version
     const int code = app_.exit(e);
-    return std::fflush(stdout) == 0 ? code : report(Status::Io(std::string("stdout: ") + std::strerror(errno)));
+    const bool written = std::cout.flush().good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    return written ? code : report(Status::Io("stdout: write error"));
+  } catch (const CLI::ExtrasError& e) {
+    const std::vector<std::string> unknown = app_.remaining(true);
+    if (unknown.empty()) return report_usage(e.what(), command_of(app_, name_));
+    return report_usage("unexpected argument '" + unknown.front() + "'" + likely_option(app_, unknown.front()),
+                        command_of(app_, name_));
   } catch (const CLI::ParseError& e) {
     return report_usage(e.what(), command_of(app_, name_));
   }
@@ -149,6 +205,7 @@ int Program::report(const Status& status) const {
 }
 
 int Program::run(int argc, const char* const* argv, const std::function<Status()>& body) {
+  occupy_standard_descriptors();
   if (const int code = parse(argc, argv); code >= 0) return code;
   try {
     const Status status = guarded(body);

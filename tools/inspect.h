@@ -26,7 +26,7 @@ struct TokenizeArguments {
 Status inspect_tokenize(const Program& program, const std::string& path, const TokenizeArguments& arguments);
 
 struct DetokenizeArguments {
-  std::vector<int> ids;
+  std::vector<std::string> ids;  // as typed: 1 2 3, or "1 2 3"
   std::string file;
   bool special = false;
 };

@@ -64,8 +64,7 @@ Json summary_json(const TopologySummary& s) {
 }
 
 Status validate_topology(const Program& program, const Model& model, const std::string& path) {
-  MOE_ASSIGN(const RoutingTopology t, load_topology(path));
-  if (Status s = validate(t, model.routing_shape()); !s.ok()) return s.Annotate(path);
+  MOE_ASSIGN(const RoutingTopology t, read_topology(model, path));
   const TopologySummary summary = summarize(t, model.routing_shape());
   const std::string changes = diff(full_topology(model.routing_shape()), t);
   if (program.json()) {

@@ -65,7 +65,11 @@ Status inspect_tokenize(const Program& program, const std::string& path, const T
 Status inspect_detokenize(const Program& program, const std::string& path, const DetokenizeArguments& a) {
   if (a.file.empty() == a.ids.empty()) usage_error("detokenize: wanted ids, or -f FILE with ids");
   MOE_ASSIGN(const Tokenizer tokenizer, open_tokenizer(path));
-  std::vector<int> ids = a.ids;
+  std::vector<int> ids;
+  for (const std::string& text : a.ids) {
+    const std::vector<int> some = or_usage("detokenize", parse_ids(text, "IDS"));
+    ids.insert(ids.end(), some.begin(), some.end());
+  }
   if (!a.file.empty()) {
     MOE_ASSIGN(const std::string text, read_text_file(a.file));
     MOE_ASSIGN(ids, parse_ids(text, a.file));

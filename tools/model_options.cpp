@@ -12,6 +12,14 @@ int64_t elements(const TensorInfo& t) {
   return n;
 }
 
+// What is wrong with a topology somebody wrote, and where to read what would be right.
+Status explained(const Status& status, const std::string& path) {
+  if (status.code() == StatusCode::kIo || status.code() == StatusCode::kNotFound) return status;
+  const std::string where = status.message().starts_with(path) ? "" : path + ": ";
+  return Status::InvalidArgument(where + status.message() +
+                                 "\n  models/TOPOLOGY.md has every field; 'moe-inspect MODEL topology' writes a valid one");
+}
+
 }  // namespace
 
 void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
@@ -27,7 +35,9 @@ void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
 
 void add_topology_options(CLI::App& app, ModelArguments& a) {
   app.add_option("--topology", a.topology, "routing topology, a JSON file")->group("Routing");
-  app.add_option("--experts", a.experts, "experts a token uses in every layer")->check(CLI::PositiveNumber)->group("Routing");
+  app.add_option("--experts", a.experts, "experts a token uses in every layer")
+      ->check(CLI::Range(1, kMostExperts))
+      ->group("Routing");
   app.add_option("--expert-threshold", a.threshold, "drop experts whose score is below this share of the best one's")
       ->check(CLI::Range(0.0, 1.0))
       ->group("Routing");
@@ -51,12 +61,18 @@ Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArg
   return Model::load(a.path, options);
 }
 
+Result<RoutingTopology> read_topology(const Model& model, const std::string& path) {
+  Result<RoutingTopology> t = load_topology(path);
+  if (!t.ok()) return explained(t.status(), path);
+  if (const Status s = validate(*t, model.routing_shape()); !s.ok()) return explained(s, path);
+  return t;
+}
+
 Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& a) {
   const RoutingShape& shape = model.routing_shape();
   RoutingTopology t = full_topology(shape);
   if (!a.topology.empty()) {
-    MOE_ASSIGN(t, load_topology(a.topology));
-    if (Status s = validate(t, shape); !s.ok()) return s.Annotate(a.topology);
+    MOE_ASSIGN(t, read_topology(model, a.topology));
   }
   if (a.experts) t = with_k(t, shape, *a.experts);
   if (a.threshold) t = with_threshold(t, *a.threshold);

@@ -10,6 +10,8 @@
 
 namespace moe::tools {
 
+inline constexpr int kMostExperts = 1 << 16;  // that an option may ask for; validate() knows how many there are
+
 struct ModelArguments {
   std::string path;
   std::string isa;
@@ -33,6 +35,8 @@ Result<std::optional<DType>> parse_cache_type(const std::string& name);
 // Opens the model with `program`'s threads, or with n_threads of them.
 Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArguments& arguments, int n_threads = 0);
 
+// The topology in a file, valid for the model; errors say where to read more.
+Result<RoutingTopology> read_topology(const Model& model, const std::string& path);
 // The topology that the options describe: the file's, or the full one, then edited by the others. Valid for the model.
 Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& arguments);
 // "k 4, threshold 0.2", or "" when no option changes the routing.

@@ -23,7 +23,7 @@ void add_options(CLI::App& app, Arguments& a) {
   add_model_options(app, a.model);
   app.add_option("-f,--file", a.text, "text to evaluate; - reads standard input");
   app.add_option("--ctx,-c", a.n_ctx, "tokens a chunk; default: 512, or what --kl-against has")->check(CLI::Range(4, 1 << 20));
-  app.add_option("--chunks", a.n_chunks, "chunks to evaluate; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--chunks", a.n_chunks, "chunks to evaluate; 0: all")->check(CLI::Range(0, 1 << 30))->capture_default_str();
   app.add_option("--batch,-b", a.batch, "tokens evaluated at once; several chunks where they fit")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

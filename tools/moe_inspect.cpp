@@ -55,7 +55,7 @@ void add_model_commands(CLI::App& app, Arguments& a) {
   CLI::Option* validate = topology->add_option("--validate", a.topology.validate, "check this topology against the model");
   topology->add_option("--topology", a.model.topology, "start from this one instead of the full one")->excludes(validate);
   topology->add_option("--experts", a.model.experts, "experts a token uses in every layer")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, kMostExperts))
       ->excludes(validate);
   topology->add_option("--threshold", a.model.threshold, "drop experts whose score is below this share of the best one's")
       ->check(CLI::Range(0.0, 1.0))

@@ -158,10 +158,14 @@ Status run_prompt(Runner& runner, bool json) {
   return Status::Ok();
 }
 
-Status report(Runner& runner) {
+Status report(Runner& runner, AtomicFile* stats) {
   const RunArguments& a = runner.arguments();
   if (!a.save_session.empty()) MOE_TRY(runner.save(a.save_session));
-  if (!a.stats.empty()) MOE_TRY(write_text_file(a.stats, runner.stats().to_json(runner.topology())));
+  if (stats) {
+    const std::string text = runner.stats().to_json(runner.topology());
+    MOE_TRY(stats->write(text.data(), text.size()));
+    MOE_TRY(stats->commit());
+  }
   if (a.heat_map) {
     const int columns = terminal_columns() - 45;  // what stands left and right of the cells
     const bool color = is_terminal(stderr) && !std::getenv("NO_COLOR");
@@ -179,7 +183,11 @@ int main(int argc, char** argv) {
   add_run_options(program.app(), arguments);
   return program.run(argc, argv, [&]() -> Status {
     MOE_ASSIGN(const std::unique_ptr<Runner> runner, Runner::create(program, arguments));
+    std::optional<AtomicFile> stats;  // opened first: a bad path is no news to hear after an hour
+    if (!arguments.stats.empty()) {
+      MOE_ASSIGN(stats, AtomicFile::create(arguments.stats));
+    }
     MOE_TRY(arguments.chat ? run_chat(*runner) : run_prompt(*runner, program.json()));
-    return report(*runner);
+    return report(*runner, stats ? &*stats : nullptr);
   });
 }

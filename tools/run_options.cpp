@@ -16,7 +16,9 @@ void add_prompt_options(CLI::App& app, RunArguments& a) {
   app.add_option("--n-predict,-n", a.n_predict, "tokens to generate; 0: evaluate the prompt only; -1: until the model ends")
       ->check(CLI::Range(-1, 1 << 30))
       ->capture_default_str();
-  app.add_option("--stop", a.stop, "text at which the answer ends; may be given several times")->allow_extra_args(false);
+  app.add_option("--stop", a.stop, "text at which the answer ends; may be given several times")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) { return text.empty() ? "wanted at least one character" : ""; });
   app.add_flag("--ignore-eos", a.ignore_eos, "go on where the model would end");
   app.add_flag("--no-bos", a.no_bos, "no begin-of-text token, even where the model wants one");
 }
@@ -26,7 +28,7 @@ void add_session_options(CLI::App& app, RunArguments& a) {
   app.add_option("--cache-type-k", a.cache_type_k, "format of keys; default: --cache-type")->check(types);
   app.add_option("--cache-type-v", a.cache_type_v, "format of values; default: --cache-type")->check(types);
   app.add_option("--ctx,-c", a.n_ctx, "tokens the context holds; 0: as many as the model was trained for, at most 4096")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1 << 30));
   app.add_option("--batch,-b", a.batch, "tokens of the prompt evaluated at once")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();

@@ -35,6 +35,7 @@ TEST_CASE("a program's exit code tells success, failure and misuse apart") {
   CHECK(run_with({"--threads", "-1"}, ok) == kExitUsage);
   CHECK(run_with({"--threads", "many"}, ok) == kExitUsage);
   CHECK(run_with({"--seed", "-3"}, ok) == kExitUsage);
+  CHECK(run_with({"--seed", "18446744073709551616"}, ok) == kExitUsage);
 }
 
 TEST_CASE("every program takes --json, --threads and --seed") {

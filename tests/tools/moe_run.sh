@@ -115,6 +115,17 @@ run -p x -n 1 --logit-bias 5:1
 test_is "a_broken_logit_bias_is_a_usage_error" fails 2 "ID=V"
 run -p x -n 1 --topology "$folder/prompt"
 test_is "a_broken_topology_is_named" fails 1 "$folder/prompt"
+test_is "a_broken_topology_says_where_the_format_is_described" grep -q "TOPOLOGY.md" "$err"
+run -p x -n 1 --stats "$folder/none/stats"
+test_is "a_statistics_file_that_cannot_be_written_ends_the_run_before_it_begins" fails 1 "none/stats"
+run -p x -n 1 --promt y
+test_is "a_mistyped_option_is_answered_with_the_likely_one" fails 2 "--promt'; did you mean --prompt?"
+run -p x -n 1 --experts 0
+test_is "a_number_out_of_range_tells_the_range" fails 2 "1 to 65536"
+# shellcheck disable=SC2086
+${RUN:-} "$bin/moe-run" "$model" -p x -n 2 --greedy --stats "$folder/stats" >&- 2> "$err"
+rc=$?
+test_is "text_for_a_closed_stdout_ends_in_no_file" eval '[ "$rc" = 1 ] && [ "$(head -c 1 "$folder/stats")" = "{" ]'
 printf 'not a session' > "$folder/bad"
 run -p x -n 1 --session "$folder/bad"
 test_is "a_broken_session_is_named" fails 1 "$folder/bad"
