@@ -28,7 +28,8 @@ Status read_number(const Metadata& m, const std::string& key, int& out) {
 
 Status read_number(const Metadata& m, const std::string& key, float& out) {
   MOE_ASSIGN(out, m.get<float>(key));
-  if (!std::isfinite(out)) return Status::Corrupt(m.source() + ": key '" + key + "': wanted a finite number");
+  if (!std::isfinite(out))
+    return Status::Corrupt(m.source() + ": key '" + key + "': wanted a finite number, found " + std::to_string(out));
   return Status::Ok();
 }
 
