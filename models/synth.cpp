@@ -270,6 +270,10 @@ Result<SynthPlan> plan_synth(const SynthOptions& o) {
   follow(c, example, given);
   MOE_TRY(settle_vocabulary(o, std::find(given.begin(), given.end(), &c.n_vocab) != given.end(), c));
 
+  ModelConfig settled = c;  // some architectures have one width under both names
+  MOE_TRY(arch->configure(settled, o.arch));
+  c.d_ff = settled.d_ff;
+
   SynthPlan plan;
   plan.seed = o.seed;
   plan.metadata.set_source(o.arch);
