@@ -570,7 +570,7 @@ TEST_SUITE("c api") {
     const Session s = session_of(model), o = session_of(other);
     eval_prompt(model, s);
     REQUIRE(moe_session_save(s.get(), 0, (folder / "s").c_str()) == MOE_OK);
-    CHECK(moe_session_restore(o.get(), 0, (folder / "s").c_str()) == MOE_ERROR_CORRUPT);
+    CHECK(moe_session_restore(o.get(), 0, (folder / "s").c_str()) == MOE_ERROR_INVALID_ARGUMENT);
     CHECK(moe_session_restore(s.get(), 0, (folder / "none").c_str()) == MOE_ERROR_NOT_FOUND);
     CHECK(moe_session_restore(s.get(), 1, (folder / "s").c_str()) == MOE_ERROR_INVALID_ARGUMENT);
     CHECK(held(s) == kPrompt);
