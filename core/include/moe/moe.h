@@ -289,8 +289,8 @@ moe_status moe_session_copy_sequence(moe_session* session, int32_t from, int32_t
 
 /* One sequence, tokens and cache, to a file and back. The file fits the same model, cache types, and a context that is long
  * enough; logits are not part of it. UNSTABLE: the format may change with the minor version.
- * Errors of restore: INVALID_ARGUMENT (of another model or cache types), CORRUPT, OUT_OF_RANGE, NOT_FOUND, IO; the sequence then
- * stays as it was. */
+ * Errors of restore: INVALID_ARGUMENT (made for another model or other cache types), CORRUPT, OUT_OF_RANGE, NOT_FOUND, IO.
+ * A file that is refused leaves the sequence as it was. */
 moe_status moe_session_save(moe_session* session, int32_t seq, const char* path);
 moe_status moe_session_restore(moe_session* session, int32_t seq, const char* path);
 
