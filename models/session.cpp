@@ -6,8 +6,7 @@
 #include <limits>
 #include <new>
 
-#include "core/bytes.h"
-#include "core/file.h"
+#include "models/cache_cells.h"
 
 namespace moe {
 namespace {
@@ -16,8 +15,6 @@ constexpr int kDefaultContext = 4096;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;  // n_seqs · n_ctx
 constexpr int kMostSequences = 1 << 16;
 constexpr int kMostBatch = 1 << 16;
-
-size_t cell_bytes(const Value& cache) { return dtype_bytes(cache.dtype, cache.shape.last()); }
 
 Status check_cache_type(const char* which, DType t) {
   if (t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0) return Status::Ok();
@@ -310,26 +307,6 @@ Status Session::truncate(int seq, int n) {
   return Status::Ok();
 }
 
-namespace {
-
-// Calls f(buffer, first byte, bytes) for the used cells of every head of one sequence.
-template <class F>
-Status for_cells(const ModelGraph& g, const std::vector<Buffer>& k, const std::vector<Buffer>& v, int seq, int n, F&& f) {
-  for (size_t i = 0; i < g.caches.size(); ++i)
-    for (const bool keys : {true, false}) {
-      const ValueId id = keys ? g.caches[i].k : g.caches[i].v;
-      if (id == kNone) continue;
-      const Value& value = g.graph.value(id);
-      const size_t row = cell_bytes(value), heads = static_cast<size_t>(value.shape[1]),
-                   n_ctx = static_cast<size_t>(value.shape[2]);
-      for (size_t h = 0; h < heads; ++h)
-        MOE_TRY(f((keys ? k : v)[i], (static_cast<size_t>(seq) * heads + h) * n_ctx * row, static_cast<size_t>(n) * row));
-    }
-  return Status::Ok();
-}
-
-}  // namespace
-
 Status Session::copy_sequence(int from, int to) {
   for (const int s : {from, to})
     if (s < 0 || s >= options_.n_seqs) return Status::InvalidArgument("copy_sequence: no sequence " + std::to_string(s));
@@ -347,85 +324,6 @@ Status Session::copy_sequence(int from, int to) {
   MOE_TRY(for_cells(graph_, cache_k_, cache_v_, from, static_cast<int>(n), copy));
   sequences_[static_cast<size_t>(to)] = sequences_[static_cast<size_t>(from)];
   sequences_[static_cast<size_t>(to)].reserve(static_cast<size_t>(options_.n_ctx));
-  return Status::Ok();
-}
-
-// Session file, little-endian:
-//   "MOESESS1" | u64 model hash | u32 dtype of keys (GGUF id) | u32 dtype of values | u32 n tokens | u32 0
-//   i32 token ids [n] | for each layer, keys then values, for each head: n cells as the cache holds them
-namespace {
-constexpr char kMagic[8] = {'M', 'O', 'E', 'S', 'E', 'S', 'S', '1'};
-
-std::string type_name(uint32_t gguf_id) {
-  const auto type = dtype_from_gguf(gguf_id);
-  return type.ok() ? traits(*type).name : "type " + std::to_string(gguf_id);
-}
-}  // namespace
-
-Status Session::save(int seq, const std::string& path) const {
-  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("save: no sequence " + std::to_string(seq));
-  MOE_ASSIGN(AtomicFile file, AtomicFile::create(path));
-  ByteWriter head;
-  head.write_bytes(kMagic, sizeof kMagic);
-  head.write<uint64_t>(model_.hash());
-  head.write<uint32_t>(traits(*options_.cache_k).gguf_id);
-  head.write<uint32_t>(traits(*options_.cache_v).gguf_id);
-  head.write<uint32_t>(static_cast<uint32_t>(length(seq)));
-  head.write<uint32_t>(0);
-  head.write_bytes(tokens(seq).data(), tokens(seq).size_bytes());
-  MOE_TRY(file.write(head.bytes()));
-  std::vector<std::byte> bytes;
-  const auto append = [&](const Buffer& b, size_t offset, size_t count) -> Status {
-    bytes.resize(count);
-    MOE_TRY(model_.backend().read(b, offset, bytes.data(), count));
-    return file.write(bytes);
-  };
-  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, length(seq), append));
-  return file.commit();
-}
-
-Status Session::restore(int seq, const std::string& path) {
-  if (seq < 0 || seq >= options_.n_seqs) return Status::InvalidArgument("restore: no sequence " + std::to_string(seq));
-  MOE_ASSIGN(const MappedFile file, MappedFile::open(path));
-  ByteReader r(file.bytes());
-  const auto corrupt = [&](const std::string& what) { return Status::Corrupt(path + ": " + what); };
-  std::string_view magic;
-  uint64_t hash = 0;
-  uint32_t type_k = 0, type_v = 0, n = 0, zero = 0;
-  if (!r.read_view(sizeof kMagic, magic) || magic != std::string_view(kMagic, sizeof kMagic))
-    return corrupt("not a session file");
-  if (!r.read(hash) || !r.read(type_k) || !r.read(type_v) || !r.read(n) || !r.read(zero))
-    return corrupt("the header is cut off");
-  if (hash != model_.hash())
-    return Status::InvalidArgument(path + ": made for model " + hash_to_hex(hash) + ", this one is " +
-                                   hash_to_hex(model_.hash()));
-  if (type_k != traits(*options_.cache_k).gguf_id || type_v != traits(*options_.cache_v).gguf_id)
-    return Status::InvalidArgument(path + ": cache types differ: wanted " + std::string(traits(*options_.cache_k).name) +
-                                   " and " + traits(*options_.cache_v).name + ", found " + type_name(type_k) + " and " +
-                                   type_name(type_v));
-  if (n > static_cast<uint32_t>(options_.n_ctx))
-    return Status::OutOfRange(path + ": holds " + std::to_string(n) + " tokens, the context is " +
-                              std::to_string(options_.n_ctx));
-  std::span<const std::byte> ids;
-  if (!r.read_bytes(size_t{n} * sizeof(Token), ids)) return corrupt("the token ids are cut off");
-  std::vector<Token> restored(n);
-  if (n > 0) std::memcpy(restored.data(), ids.data(), ids.size());
-  for (const Token t : restored)
-    if (t < 0 || t >= model_.config().n_vocab) return corrupt("token id " + std::to_string(t) + " is outside the vocabulary");
-  size_t wanted = 0;
-  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, static_cast<int>(n), [&](const Buffer&, size_t, size_t count) {
-    wanted += count;
-    return Status::Ok();
-  }));
-  if (r.remaining() != wanted)
-    return corrupt("wanted " + std::to_string(wanted) + " bytes of cache, found " + std::to_string(r.remaining()));
-  sequences_[static_cast<size_t>(seq)].clear();
-  MOE_TRY(for_cells(graph_, cache_k_, cache_v_, seq, static_cast<int>(n), [&](const Buffer& b, size_t offset, size_t count) {
-    std::span<const std::byte> cells;
-    MOE_CHECK(r.read_bytes(count, cells));
-    return model_.backend().write(const_cast<Buffer&>(b), offset, cells.data(), count);
-  }));
-  sequences_[static_cast<size_t>(seq)].assign(restored.begin(), restored.end());
   return Status::Ok();
 }
 

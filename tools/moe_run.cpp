@@ -187,6 +187,7 @@ int main(int argc, char** argv) {
     if (!arguments.stats.empty()) {
       MOE_ASSIGN(stats, AtomicFile::create(arguments.stats));
     }
+    if (!arguments.save_session.empty()) MOE_TRY(AtomicFile::create(arguments.save_session).status());
     MOE_TRY(arguments.chat ? run_chat(*runner) : run_prompt(*runner, program.json()));
     return report(*runner, stats ? &*stats : nullptr);
   });

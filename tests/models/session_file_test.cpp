@@ -87,6 +87,23 @@ TEST_CASE("every prefix of a session file, and one byte more, is refused and cha
   CHECK(victim->length() == 3);
 }
 
+TEST_CASE("a flipped bit anywhere in a session file is noticed") {
+  TempFolder folder;
+  const auto model = load_model(reference_path("llama-tied"));
+  const auto session = new_session(*model, with_caches(DType::kF16, DType::kF16));
+  run_tokens(*session, reference_tokens().first(2), 2);
+  REQUIRE(session->save(0, folder / "whole").ok());
+  const std::string whole = file_text(folder / "whole");
+  size_t refused = 0, tried = 0;
+  for (size_t n = 0; n < whole.size(); n += n < 64 ? 1 : 37) {
+    std::string damaged = whole;
+    damaged[n] = static_cast<char>(damaged[n] ^ 4);
+    ++tried, refused += !session->restore(0, folder.write("damaged", damaged)).ok();
+  }
+  CHECK(refused == tried);
+  CHECK(session->length() == 2);
+}
+
 TEST_CASE("sessions of another model, other cache types or a longer context are refused with words") {
   TempFolder folder;
   const auto model = load_model(reference_path("olmoe"));
