@@ -19,7 +19,7 @@ struct SessionOptions {
   int max_batch = 512;  // most tokens in one eval()
   int max_outputs = 0;  // most rows of logits in one eval(); 0: n_seqs
   std::optional<DType> cache_k = {}, cache_v = {};  // f32, f16 or q8_0; none: natural_cache_type()
-  bool observe_router = false;            // keep router logits for an observer
+  bool observe_router = false;                      // keep router logits for an observer
 };
 
 // What a session without cache types uses: f32 where everything else is (exact backends, float32 attention weights), else f16.
@@ -79,7 +79,8 @@ class Session {
 
   void set_observer(RouterObserver observer) { observer_ = std::move(observer); }
 
-  // One sequence with its tokens and cache, for another session of the same model and cache types (session_file.cpp: byte layout).
+  // One sequence with its tokens and cache, for another session of the same model and cache types (session_file.cpp: byte
+  // layout).
   Status save(int seq, const std::string& path) const;
   Status restore(int seq, const std::string& path);
 
