@@ -126,8 +126,8 @@ inline moe_generate_options predict(int n) {
   return o;
 }
 
-Heard generate(const Session& s, moe_sampler* sampler, const std::vector<moe_token>& prompt, const moe_generate_options& o,
-               moe_stop_reason reason = MOE_STOP_LENGTH, size_t stop_after = SIZE_MAX) {
+inline Heard generate(const Session& s, moe_sampler* sampler, const std::vector<moe_token>& prompt,
+                      const moe_generate_options& o, moe_stop_reason reason = MOE_STOP_LENGTH, size_t stop_after = SIZE_MAX) {
   Heard h;
   h.stop_after = stop_after;
   moe_generate_result r;
