@@ -81,28 +81,28 @@ cmake_app() {
 
 # The first block of C in README.md, compiled by the line that follows it there, where a reader would type it: in the root.
 readme_app() {
-  mkdir "$work/root" && ln -s "$PWD/core" "$work/root/core" && ln -s "$(realpath "$build")" "$work/root/build" || return 1
-  sed -n '/^```c$/,/^```$/p' README.md | sed '/^```c$/d; /^```$/,$d' > "$work/root/app.c"
+  mkdir "$work/tree" && ln -s "$PWD/core" "$work/tree/core" && ln -s "$(realpath "$build")" "$work/tree/build" || return 1
+  sed -n '/^```c$/,/^```$/p' README.md | sed '/^```c$/d; /^```$/,$d' > "$work/tree/app.c"
   line=$(sed -n 's/^ *\(cc app\.c .*-o app\)$/\1/p' README.md | head -n 1)
-  [ -s "$work/root/app.c" ] && [ -n "$line" ] || { echo "README.md shows no app or no compile line"; return 1; }
-  [ "$(grep -c . "$work/root/app.c")" -le 20 ] || { echo "the app in README.md has more than 20 lines"; return 1; }
-  (cd "$work/root" && sh -c "$cc -Wall -Wextra -Werror $flags ${line#cc}") || return 1
-  "$work/root/app" "$work/model.gguf" "Once upon a time" > "$work/answer" || return 1
+  [ -s "$work/tree/app.c" ] && [ -n "$line" ] || { echo "README.md shows no app or no compile line"; return 1; }
+  [ "$(grep -c . "$work/tree/app.c")" -le 20 ] || { echo "the app in README.md has more than 20 lines"; return 1; }
+  (cd "$work/tree" && sh -c "$cc -Wall -Wextra -Werror $flags ${line#cc}") || return 1
+  "$work/tree/app" "$work/model.gguf" "Once upon a time" > "$work/answer" || return 1
   [ -s "$work/answer" ] || { echo "the app printed nothing"; return 1; }
-  if "$work/root/app" /no/such/model.gguf x > /dev/null 2> "$work/complaint"; then echo "a missing model is no error"; return 1; fi
+  if "$work/tree/app" /no/such/model.gguf x > /dev/null 2> "$work/complaint"; then echo "a missing model is no error"; return 1; fi
   grep -q /no/such/model.gguf "$work/complaint" || { echo "the missing model is not named"; return 1; }
 }
 
 # Every command line of README.md that needs no network and no rights, in its order, in a folder like the root.
 readme_commands() {
-  sed -n '/^```json$/,/^```$/p' README.md | sed '/^```/d' > "$work/root/edited.json"
+  sed -n '/^```json$/,/^```$/p' README.md | sed '/^```/d' > "$work/tree/edited.json"
   sed -n 's/^\(build\/bin\/.*\)$/\1/p' README.md > "$work/commands"
   echo 'build/bin/moe-run tiny.gguf --tokens "1 2 3" -n 2 --topology edited.json' >> "$work/commands"
-  cp README.md "$work/root"
+  cp README.md "$work/tree"
   [ "$(wc -l < "$work/commands")" -gt 10 ] || { echo "README.md shows $(wc -l < "$work/commands") commands only"; return 1; }
   while read -r line; do
     echo "$line"
-    (cd "$work/root" && sh -c "$line" < /dev/null) || { echo "exit status $?: $line"; return 1; }
+    (cd "$work/tree" && sh -c "$line" < /dev/null) || { echo "exit status $?: $line"; return 1; }
   done < "$work/commands"
 }
 

@@ -96,7 +96,7 @@ class Router {
     }
   }
 
-  // ids in order of v; weights hold p of each slot for now. Picked experts leave v.
+  // ids in order of v; weights hold p of each slot until weigh(). Picked experts leave v.
   void select(int32_t* ids, float* weights) {
     const int64_t k_max = std::min(t_.k_max, a_.k_capacity);
     for (int64_t i = 0; i < a_.k_capacity; ++i) {
