@@ -1,5 +1,5 @@
 // The contract of a backend: what a newcomer implements to run moe's graphs on another device. Nothing above this layer knows
-// which device it talks to; `backends/registry.cpp` is the one table of them.
+// which device it talks to; `backends/backend_registry.cpp` is the one table of them.
 //
 // Life of a model:   create backend → prepare_weight() once for every weight → compile() a graph → bind() inputs and states
 //                    → run() per batch → read() outputs.
