@@ -96,7 +96,7 @@ class OpsBench {
     float* x = x_.data();
     float* y = y_.data();
     float* z = z_.data();
-    measure("quantize_a8", {in + n * 40.0 / 32}, [&] { k.quantize_a8(x, z, n); });
+    measure("quantize_a8", {in + n * 48.0 / 32}, [&] { k.quantize_a8(x, z, n); });
     measure("encode_bf16", {in + out / 2}, [&] { k.encode_bf16(x, z, n); });
     measure("encode_f16", {in + out / 2}, [&] { k.encode_f16(x, z, n); });
     measure("encode_q8_0", {in + n * 34.0 / 32}, [&] { k.encode_q8_0(x, z, n); });

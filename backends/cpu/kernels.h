@@ -15,16 +15,19 @@
 
 namespace moe::cpu {
 
-// One row of int8 activations (dtype a8): n/32 blocks. The sums let formats with a minimum or an offset subtract it once a
-// block.
+// One row of int8 activations (dtype a8): n/32 blocks, x[i] ≈ scale · q[i], |q| ≤ 127. The blocks of a chunk of kA8Chunk
+// elements share one scale, so that products meet it once a chunk. The sums let formats with a minimum or an offset subtract it
+// once a block.
 //
-//   [ scale f32 | sum of q[0..15] i16 | sum of q[16..31] i16 | q[0..31] i8 ]   x[i] ≈ scale · q[i], |q| ≤ 127
+//   [ scale f32 | sum of q i32 | sum of q[0..15] i32 | sum of q[16..31] i32 | q[0..31] i8 ]
+constexpr int kA8Chunk = 256;
 struct BlockA8 {
   float scale;
-  int16_t sum[2];
+  int32_t sum;
+  int32_t half[2];
   int8_t q[32];
 };
-static_assert(sizeof(BlockA8) == 40);
+static_assert(sizeof(BlockA8) == 48);
 
 // y[t][r] = Σ_i w[r][i] · x[t][i]   for r < n_rows, t < n_tokens
 struct DotArgs {

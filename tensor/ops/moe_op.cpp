@@ -6,7 +6,8 @@
 //
 //                  rows ≥ rows_used[e], slots of id −1     who may read them
 //   moe_linear     written as 0                            anybody
-//   moe_gate_up    not written: hold anything              moe_linear and moe_down with the same ids and width
+//   moe_gate_up    rows 0, slots hold anything             moe_linear and moe_down with the same ids; rounding to int8 takes
+//                                                          in the zeros, not what a wider run left
 #include "tensor/ops/op_rules.h"
 
 namespace moe {

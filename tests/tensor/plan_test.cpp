@@ -193,7 +193,7 @@ TEST_CASE("the bytes of a value count its symbolic rows and its blocks") {
   const auto bytes = [&](Shape s, DType t) { return value_bytes(f.g.value(f.input("", s, t)), 7, 2); };
   CHECK(bytes({kTokens, 64}, DType::kF32) == 7 * 64 * 4);
   CHECK(bytes({kOutputs, 64}, DType::kF32) == 2 * 64 * 4);
-  CHECK(bytes({kTokens, 4, 64}, DType::kA8) == 7 * 4 * 80);
+  CHECK(bytes({kTokens, 4, 64}, DType::kA8) == 7 * 4 * 96);
   CHECK(bytes({kTokens}, DType::kI32) == 28);
   CHECK(bytes({3, 32}, DType::kQ8_0) == 3 * 34);
   CHECK(bytes({}, DType::kF32) == 4);

@@ -14,7 +14,8 @@
 namespace moe::cpu {
 namespace {
 
-constexpr int kTokenGroup = 64;
+constexpr int kTokenGroup = 128;
+constexpr int kTileRows = kTilePanels * kPanelRows;
 constexpr int kGroupBytes = 32 * kPanelRows;
 
 struct alignas(64) Panel {
@@ -50,50 +51,60 @@ inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel
   if constexpr (F::kBias) interleave_floats(bias, kScales, panel.bias);
 }
 
-// part[t] (+)= scale · dot + bias · sum over dwords kFirst .. kFirst + kCount of a group of 32
-template <class F, int kFirst, int kCount, int kTokens>
-inline void add_group(const uint8_t* q, const float* scale, const float* bias, const BlockA8* const* x, F32* part) {
-  I32 dots[kTokens];
-  dot_dwords<F, kFirst, kCount, kTokens>(q, x, dots);
-  const F32 s = load(scale);
+// part (kTokens, kPanels) += scale · dot + bias · sum over dwords kFirst .. kFirst + kCount of group g
+template <class F, int kFirst, int kCount, int kPanels, int kTokens>
+inline void add_group(const Panel* panels, int g, const BlockA8* const* x, F32* part) {
+  const uint8_t* q[kPanels];
+  const int at = (g * (32 / F::kGroup) + kFirst / 4) * kPanelRows;
+  MOE_UNROLL for (int p = 0; p < kPanels; ++p) q[p] = panels[p].q + g * kGroupBytes;
+  I32 dots[kTokens * kPanels];
+  dot_dwords<F, kFirst, kCount, kPanels, kTokens>(q, x, dots);
   MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
-    part[t] = kFirst == 0 ? mul(to_f32(dots[t]), s) : fma(to_f32(dots[t]), s, part[t]);
-    if constexpr (F::kBias) part[t] = fma(activation_sum<kFirst, kCount>(*x[t]), load(bias), part[t]);
+    MOE_UNROLL for (int p = 0; p < kPanels; ++p) {
+      F32& sum = part[t * kPanels + p];
+      sum = fma(to_f32(dots[t * kPanels + p]), load(panels[p].scale + at), sum);
+      if constexpr (F::kBias) sum = fma(activation_sum<kFirst, kCount>(*x[t]), load(panels[p].bias + at), sum);
+    }
   }
 }
 
-// acc: (kTokens, kPanelRows); x: (kTokens) where each activation row's chunk begins
-template <class F, int kTokens>
-inline void a8_tile(const Panel& panel, int n_groups, const BlockA8* const* x, float* acc) {
-  F32 sums[kTokens];
-  MOE_UNROLL for (int t = 0; t < kTokens; ++t) sums[t] = load(acc + t * kPanelRows);
+// acc: (kTokens, kTilePanels, kPanelRows), of which the first kPanels are of this call; x: (kTokens) where each activation
+// row's chunk begins
+template <class F, int kPanels, int kTokens>
+inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, float* acc) {
+  F32 part[kTokens * kPanels];
+  MOE_UNROLL for (int i = 0; i < kTokens * kPanels; ++i) part[i] = splat(0.0f);
   for (int g = 0; g < n_groups; ++g) {
     const BlockA8* block[kTokens];
     MOE_UNROLL for (int t = 0; t < kTokens; ++t) block[t] = x[t] + g;
-    const uint8_t* q = panel.q + g * kGroupBytes;
-    const float* scale = panel.scale + g * (32 / F::kGroup) * kPanelRows;
-    const float* bias = panel.bias + g * (32 / F::kGroup) * kPanelRows;
-    F32 part[kTokens];
     if constexpr (F::kGroup == 32) {
-      add_group<F, 0, 8, kTokens>(q, scale, bias, block, part);
+      add_group<F, 0, 8, kPanels, kTokens>(panels, g, block, part);
     } else {
-      add_group<F, 0, 4, kTokens>(q, scale, bias, block, part);
-      add_group<F, 4, 4, kTokens>(q, scale + kPanelRows, bias + kPanelRows, block, part);
+      add_group<F, 0, 4, kPanels, kTokens>(panels, g, block, part);
+      add_group<F, 4, 4, kPanels, kTokens>(panels, g, block, part);
     }
-    MOE_UNROLL for (int t = 0; t < kTokens; ++t) sums[t] = fma(part[t], splat(block[t]->scale), sums[t]);
   }
-  MOE_UNROLL for (int t = 0; t < kTokens; ++t) store(acc + t * kPanelRows, sums[t]);
+  MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
+    MOE_UNROLL for (int p = 0; p < kPanels; ++p) {
+      float* to = acc + (t * kTilePanels + p) * kPanelRows;
+      store(to, fma(part[t * kPanels + p], splat(x[t]->scale), load(to)));
+    }
+  }
 }
 
-template <class F>
-inline void a8_tiles(const Panel& panel, int n_groups, const BlockA8* const* x, int n_tokens, float* acc) {
+template <class F, int kPanels>
+inline void a8_tiles(const Panel* panels, int n_groups, const BlockA8* const* x, int n_tokens, float* acc) {
+  constexpr int kStride = kTilePanels * kPanelRows;
   int t = 0;
-  for (; t + kTileTokens <= n_tokens; t += kTileTokens) a8_tile<F, kTileTokens>(panel, n_groups, x + t, acc + t * kPanelRows);
+  for (; t + kTileTokens <= n_tokens; t += kTileTokens)
+    a8_tile<F, kPanels, kTileTokens>(panels, n_groups, x + t, acc + t * kStride);
   if constexpr (kTileTokens > 4) {
-    if (t + 4 <= n_tokens) a8_tile<F, 4>(panel, n_groups, x + t, acc + t * kPanelRows), t += 4;
+    if (t + 4 <= n_tokens) a8_tile<F, kPanels, 4>(panels, n_groups, x + t, acc + t * kStride), t += 4;
   }
-  if (t + 2 <= n_tokens) a8_tile<F, 2>(panel, n_groups, x + t, acc + t * kPanelRows), t += 2;
-  if (t < n_tokens) a8_tile<F, 1>(panel, n_groups, x + t, acc + t * kPanelRows);
+  if constexpr (kTileTokens > 2) {
+    if (t + 2 <= n_tokens) a8_tile<F, kPanels, 2>(panels, n_groups, x + t, acc + t * kStride), t += 2;
+  }
+  if (t < n_tokens) a8_tile<F, kPanels, 1>(panels, n_groups, x + t, acc + t * kStride);
 }
 
 // So many rows side by side are too many streams for the processor to foresee, so chunks are asked for this far ahead: q8_0
@@ -106,50 +117,61 @@ template <class F>
 __attribute__((always_inline)) inline void prefetch_chunk(const DotArgs& args, int64_t r, int64_t chunk) {
   constexpr int64_t kBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
   const int64_t n_chunks = chunks_of(args.n_in);
-  const int64_t first = r + chunk / n_chunks * kPanelRows;
+  const int64_t first = r + chunk / n_chunks * kTileRows;
   const int64_t offset = chunk % n_chunks * kBytes;
-  for (int64_t row = first; row < first + kPanelRows && row < args.n_rows; ++row) {
+  for (int64_t row = first; row < first + kTileRows && row < args.n_rows; ++row) {
     const char* p = static_cast<const char*>(args.w) + static_cast<size_t>(row) * args.w_stride + offset;
     for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(p + i);
   }
 }
 
-// Rows r .. r + n of the call against tokens t .. t + m; n ≤ kPanelRows, m ≤ kTokenGroup.
+// Rows r .. r + n of the call against tokens t .. t + m; n ≤ kTileRows, m ≤ kTokenGroup.
 template <class F>
-inline void a8_panel(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
-  alignas(64) float acc[kTokenGroup * kPanelRows];
-  for (int i = 0; i < m * kPanelRows; ++i) acc[i] = 0.0f;
-  Panel panel;
+inline void a8_panels(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
+  alignas(64) float acc[kTokenGroup * kTileRows];
+  for (int i = 0; i < m * kTileRows; ++i) acc[i] = 0.0f;
+  Panel panels[kTilePanels];
+  const int n_panels = n > kPanelRows ? 2 : 1;
   for (int64_t i = 0; r == 0 && t == 0 && i < kChunksAhead; ++i) prefetch_chunk<F>(args, 0, i);
   for (int64_t chunk = 0; chunk < chunks_of(args.n_in); ++chunk) {
-    const int n_blocks = blocks_of_chunk<F>(args.n_in, chunk);
-    const typename F::Block* rows[kPanelRows];
-    for (int i = 0; i < kPanelRows; ++i) {
-      const int64_t row = r + (i < n ? i : n - 1);
-      rows[i] = block_at<F>(static_cast<const uint8_t*>(args.w) + static_cast<size_t>(row) * args.w_stride, chunk);
+    const int n_blocks = blocks_of_chunk<F>(args.n_in, chunk), n_groups = n_blocks * F::kBlock / 32;
+    if (t == 0) prefetch_chunk<F>(args, r, chunk + kChunksAhead);
+    for (int p = 0; p < n_panels; ++p) {
+      const typename F::Block* rows[kPanelRows];
+      for (int i = 0; i < kPanelRows; ++i) {
+        const int row = p * kPanelRows + i;
+        rows[i] = block_at<F>(
+            static_cast<const uint8_t*>(args.w) + static_cast<size_t>(r + (row < n ? row : n - 1)) * args.w_stride, chunk);
+      }
+      make_panel<F>(rows, n_blocks, panels[p]);
     }
     const BlockA8* x[kTokenGroup];
     for (int i = 0; i < m; ++i) x[i] = static_cast<const BlockA8*>(args.x[t + i]) + chunk * (kChunk / 32);
-    if (t == 0) prefetch_chunk<F>(args, r, chunk + kChunksAhead);
-    make_panel<F>(rows, n_blocks, panel);
-    a8_tiles<F>(panel, n_blocks * F::kBlock / 32, x, m, acc);
+    if (n_panels == kTilePanels) {
+      a8_tiles<F, kTilePanels>(panels, n_groups, x, m, acc);
+    } else {
+      a8_tiles<F, 1>(panels, n_groups, x, m, acc);
+    }
   }
   for (int i = 0; i < m; ++i) {
-    if (n == kPanelRows) {
-      store(args.y[t + i] + r, load(acc + i * kPanelRows));
-    } else {
-      store_n(args.y[t + i] + r, load(acc + i * kPanelRows), n);
+    for (int j = 0; j < n; j += kPanelRows) {
+      const F32 sums = load(acc + i * kTileRows + j);
+      if (n - j >= kPanelRows) {
+        store(args.y[t + i] + r + j, sums);
+      } else {
+        store_n(args.y[t + i] + r + j, sums, n - j);
+      }
     }
   }
 }
 
 template <class F>
 void dot_a8(const DotArgs& args) {
-  for (int64_t r = 0; r < args.n_rows; r += kPanelRows) {
-    const int n = static_cast<int>(args.n_rows - r < kPanelRows ? args.n_rows - r : kPanelRows);
+  for (int64_t r = 0; r < args.n_rows; r += kTileRows) {
+    const int n = static_cast<int>(args.n_rows - r < kTileRows ? args.n_rows - r : kTileRows);
     for (int64_t t = 0; t < args.n_tokens; t += kTokenGroup) {
       const int m = static_cast<int>(args.n_tokens - t < kTokenGroup ? args.n_tokens - t : kTokenGroup);
-      a8_panel<F>(args, r, n, t, m);
+      a8_panels<F>(args, r, n, t, m);
     }
   }
 }

@@ -40,26 +40,21 @@ inline void interleave_rows(const Bytes32* rows, void* out) {
   }
 }
 
-// factor · the sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane. The sums are lanes
-// 2 and 3 of a block's first eight bytes.
+// The sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane.
 template <int kFirst, int kCount>
-inline int32x4_t scaled_sum(const BlockA8& x, int16_t factor) {
-  int16x4_t head;
-  std::memcpy(&head, &x, sizeof head);
-  if constexpr (kFirst != 0) return vmull_lane_s16(vdup_n_s16(factor), head, 3);
-  const int32x4_t first = vmull_lane_s16(vdup_n_s16(factor), head, 2);
-  return kCount == 8 ? vmlal_lane_s16(first, vdup_n_s16(factor), head, 3) : first;
+inline int32x4_t splat_sum(const BlockA8& x) {
+  return vld1q_dup_s32(kCount == 8 ? &x.sum : &x.half[kFirst / 4]);
 }
 
 template <class Format, int kFirst, int kCount>
 inline int32x4_t start_of(const BlockA8& x) {
   if constexpr (Format::kOffset == 0) return vdupq_n_s32(0);
-  return scaled_sum<kFirst, kCount>(x, -Format::kOffset);
+  return vmulq_n_s32(splat_sum<kFirst, kCount>(x), -Format::kOffset);
 }
 
 template <int kFirst, int kCount>
 inline F32 activation_sum(const BlockA8& x) {
-  const float32x4_t sum = vcvtq_f32_s32(scaled_sum<kFirst, kCount>(x, 1));
+  const float32x4_t sum = vcvtq_f32_s32(splat_sum<kFirst, kCount>(x));
   return {sum, sum};
 }
 

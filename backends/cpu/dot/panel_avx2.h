@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 8;
+constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kDenseTokens = 2;
 using PanelBytes = U8x32;
@@ -47,13 +48,16 @@ inline __m256i broadcast_dword(const void* p) {
   return _mm256_set1_epi32(dword);
 }
 
-// factor · the sum of the activations that dwords kFirst .. kFirst + kCount of a group cover: the block's two int16 sums are
-// one dword, and VPMADDWD adds what it makes of both.
+// The sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane.
 template <int kFirst, int kCount>
-inline __m256i scaled_sum(const BlockA8& x, int factor) {
-  const int low = kFirst == 0 ? factor : 0;
-  const int high = kFirst + kCount == 8 ? factor : 0;
-  return _mm256_madd_epi16(broadcast_dword(x.sum), _mm256_set1_epi32((low & 0xffff) | high * 65536));
+inline __m256i splat_sum(const BlockA8& x) {
+  return broadcast_dword(kCount == 8 ? &x.sum : &x.half[kFirst / 4]);
+}
+
+template <int kFactor>
+inline __m256i times_power_of_two(__m256i a) {
+  static_assert((kFactor & (kFactor - 1)) == 0);
+  return _mm256_slli_epi32(a, __builtin_ctz(kFactor));
 }
 
 template <int kFirst, int kCount, int kTokens>
@@ -79,7 +83,7 @@ inline void dot_unsigned(const uint8_t* panel, const BlockA8* const* x, I32* out
   constexpr int kStep = kRun < kCount ? kRun : kCount;
   const __m256i ones = _mm256_set1_epi16(1);
   for (int t = 0; t < kTokens; ++t) {
-    out[t].v = Format::kOffset != 0 ? scaled_sum<kFirst, kCount>(*x[t], -Format::kOffset) : _mm256_setzero_si256();
+    out[t].v = _mm256_setzero_si256();
   }
 #pragma GCC unroll 8
   for (int run = kFirst; run < kFirst + kCount; run += kStep) {
@@ -96,10 +100,17 @@ inline void dot_unsigned(const uint8_t* panel, const BlockA8* const* x, I32* out
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) out[t].v = _mm256_add_epi32(out[t].v, _mm256_madd_epi16(pairs[t], ones));
   }
+  if constexpr (Format::kOffset != 0) {
+    for (int t = 0; t < kTokens; ++t) {
+      out[t].v = _mm256_sub_epi32(out[t].v, times_power_of_two<Format::kOffset>(splat_sum<kFirst, kCount>(*x[t])));
+    }
+  }
 }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+  static_assert(kPanels == 1);
+  const uint8_t* panel = panels[0];
   if constexpr (Format::kSigned) {
     dot_signed<kFirst, kCount, kTokens>(panel, x, out);
   } else {
@@ -109,7 +120,7 @@ inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) 
 
 template <int kFirst, int kCount>
 inline F32 activation_sum(const BlockA8& x) {
-  return to_f32({scaled_sum<kFirst, kCount>(x, 1)});
+  return to_f32({splat_sum<kFirst, kCount>(x)});
 }
 
 }  // namespace

@@ -2,8 +2,7 @@
 //
 // VPDPBUSD multiplies unsigned by signed bytes, four products a lane. Weights are the unsigned side: bytes of a format with an
 // offset go in as they are and the offset times the sum of the activations is taken off; int8 weights are moved up by 128
-// (one XOR) and corrected in the same way. The block's two int16 sums lie in one dword, so that VPDPWSSD with constant
-// multipliers is the whole correction.
+// (one XOR) and corrected in the same way.
 #pragma once
 
 #include "backends/cpu/vec/avx512.h"
@@ -13,7 +12,8 @@ namespace {
 
 constexpr int kPanelRows = 16;
 constexpr int kPanelVecs = 8;
-constexpr int kTileTokens = 8;
+constexpr int kTilePanels = 2;
+constexpr int kTileTokens = 6;
 constexpr int kDenseTokens = 4;
 using PanelBytes = U8x64;
 
@@ -53,35 +53,46 @@ inline __m512i broadcast_dword(const void* p) {
   return _mm512_set1_epi32(dword);
 }
 
-// Multipliers for the pair of sums that cover dwords kFirst .. kFirst + kCount of a group.
+// The sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane.
 template <int kFirst, int kCount>
-inline __m512i sum_multipliers(int factor) {
-  const int low = kFirst == 0 ? factor : 0;
-  const int high = kFirst + kCount == 8 ? factor : 0;
-  return _mm512_set1_epi32((low & 0xffff) | high * 65536);
+inline __m512i splat_sum(const BlockA8& x) {
+  return broadcast_dword(kCount == 8 ? &x.sum : &x.half[kFirst / 4]);
 }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
   constexpr int kOffset = Format::kSigned ? 128 : Format::kOffset;
-  for (int t = 0; t < kTokens; ++t) {
-    out[t].v = _mm512_setzero_si512();
-    if constexpr (kOffset != 0) {
-      out[t].v = _mm512_dpwssd_epi32(out[t].v, sum_multipliers<kFirst, kCount>(-kOffset), broadcast_dword(x[t]->sum));
-    }
-  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kPanels * kTokens; ++i) out[i].v = _mm512_setzero_si512();
 #pragma GCC unroll 8
   for (int i = kFirst; i < kFirst + kCount; ++i) {
-    __m512i w = _mm512_load_si512(panel + 64 * i);
-    if constexpr (Format::kSigned) w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+    __m512i w[kPanels];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      w[p] = _mm512_load_si512(panels[p] + 64 * i);
+      if constexpr (Format::kSigned) w[p] = _mm512_xor_si512(w[p], _mm512_set1_epi8(-128));
+    }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) out[t].v = _mm512_dpbusd_epi32(out[t].v, w, broadcast_dword(x[t]->q + 4 * i));
+    for (int t = 0; t < kTokens; ++t) {
+      const __m512i xs = broadcast_dword(x[t]->q + 4 * i);
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) out[t * kPanels + p].v = _mm512_dpbusd_epi32(out[t * kPanels + p].v, w[p], xs);
+    }
+  }
+  if constexpr (kOffset != 0) {
+    static_assert((kOffset & (kOffset - 1)) == 0);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const __m512i excess = _mm512_slli_epi32(splat_sum<kFirst, kCount>(*x[t]), __builtin_ctz(kOffset));
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) out[t * kPanels + p].v = _mm512_sub_epi32(out[t * kPanels + p].v, excess);
+    }
   }
 }
 
 template <int kFirst, int kCount>
 inline F32 activation_sum(const BlockA8& x) {
-  return to_f32({_mm512_dpwssd_epi32(_mm512_setzero_si512(), sum_multipliers<kFirst, kCount>(1), broadcast_dword(x.sum))});
+  return to_f32({splat_sum<kFirst, kCount>(x)});
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 namespace moe::cpu {
 namespace {
 
+constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 2;
 
 // Eight rows, two lanes each, as sums of every other product.
@@ -20,8 +21,10 @@ struct RowPairs {
 };
 inline I32 add_lanes(const RowPairs& a) { return {vpaddq_s32(a.rows[0], a.rows[1]), vpaddq_s32(a.rows[2], a.rows[3])}; }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+  static_assert(kPanels == 1);
+  const uint8_t* panel = panels[0];
   constexpr int kFit = 32767 / (127 * Format::kMax);
   constexpr int kStep = kFit < kCount ? 2 : kCount;
   static_assert(kFit >= kStep);

@@ -8,6 +8,7 @@
 namespace moe::cpu {
 namespace {
 
+constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 
 // sums += 8 rows · one dword of each token, the one in lane kLane of x
@@ -22,8 +23,10 @@ inline void add_dword(const uint8_t* panel, const int8x16_t* x, I32* sums) {
   }
 }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+  static_assert(kPanels == 1);
+  const uint8_t* panel = panels[0];
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
     const int32x4_t start = start_of<Format, kFirst, kCount>(*x[t]);

@@ -12,6 +12,7 @@
 namespace moe::cpu {
 namespace {
 
+constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 
 inline uint8x16_t low_halves(uint8x16_t a, uint8x16_t b) {
@@ -91,8 +92,10 @@ inline void dot_token_pairs(const uint8_t* panel, const BlockA8* const* x, I32* 
   }
 }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+  static_assert(kPanels == 1);
+  const uint8_t* panel = panels[0];
   if constexpr (kTokens == 1) {
     out[0] = dot_one_token<Format, kFirst, kCount>(panel, *x[0]);
   } else {

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kPanelRows = 1;
 constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
+constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kDenseTokens = 4;
 using PanelBytes = U8x16;
@@ -19,8 +20,10 @@ inline F32 to_f32(I32 a) { return {static_cast<float>(a.v)}; }
 
 inline void interleave_rows(const Bytes32* rows, void* out) { store32(out, rows[0]); }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+  static_assert(kPanels == 1);
+  const uint8_t* panel = panels[0];
   for (int t = 0; t < kTokens; ++t) {
     int32_t total = 0;
     for (int i = 4 * kFirst; i < 4 * (kFirst + kCount); ++i) {
@@ -33,7 +36,7 @@ inline void dot_dwords(const uint8_t* panel, const BlockA8* const* x, I32* out) 
 
 template <int kFirst, int kCount>
 inline F32 activation_sum(const BlockA8& x) {
-  return {static_cast<float>((kFirst == 0 ? x.sum[0] : 0) + (kFirst + kCount == 8 ? x.sum[1] : 0))};
+  return {static_cast<float>(kCount == 8 ? x.sum : x.half[kFirst / 4])};
 }
 
 }  // namespace

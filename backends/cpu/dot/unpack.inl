@@ -5,7 +5,7 @@
 //   unpack         turns pieces into one byte an element by steps that treat all bytes alike. So it does not care whether the
 //                  bytes lie row after row or interleaved from many rows: `V` registers hold one piece (or 32 elements) of all.
 //   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
-//   kMax           the largest byte; kSigned bytes are int8 and have no offset
+//   kMax           the largest byte; kSigned bytes are int8 and have no offset; an offset is a power of two
 //
 // What a short last chunk lacks repeats its first block, with scales of 0, and is not used.
 #pragma once
@@ -132,7 +132,7 @@ struct IQ4_NL : LegacyFormat {
 
 struct MXFP4 : LegacyFormat {
   using Block = BlockMXFP4;
-  static constexpr int kOffset = 12, kMax = 24;
+  static constexpr int kOffset = 16, kMax = 28;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
   template <class B, int V>
   static void unpack(const uint8_t* raw, uint8_t* out) {

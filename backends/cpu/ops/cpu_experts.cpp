@@ -74,15 +74,16 @@ int64_t chunk_rows(int64_t rows, int64_t n_active, int parts) {
   return chunk;
 }
 
-// fn(group, first row, end row) for each task this part takes; `limit` (E) or null cuts the rows of an expert.
+// fn(group, first row, end of the used rows, end row) for each task this part takes; `limit` (E) or null says how many rows of
+// an expert are used.
 template <class F>
 void for_expert_chunks(const OpContext& c, const Groups& g, int64_t rows, const int32_t* limit, F&& fn) {
   const int64_t chunk = chunk_rows(rows, g.n_active, c.parts), per_expert = (rows + chunk - 1) / chunk;
   for (int64_t task = c.take_task(); task < g.n_active * per_expert; task = c.take_task()) {
     const Groups::Group& group = g.active[task / per_expert];
     const int64_t used = limit ? std::min<int64_t>(rows, limit[group.expert]) : rows;
-    const int64_t begin = task % per_expert * chunk, end = std::min(begin + chunk, used);
-    if (begin < end) fn(group, begin, end);
+    const int64_t begin = task % per_expert * chunk, end = std::min(begin + chunk, rows);
+    fn(group, begin, std::clamp(used, begin, end), end);
   }
 }
 
@@ -119,8 +120,11 @@ void run_moe_gate_up(const OpContext& c) {
   float* u = c.scratch.take<float>(kTokenBlock * kRowChunk);
   Block to_gate, to_up;
   for_expert_chunks(c, groups, F, c.has(6) ? c.in(6).i32() : nullptr,
-                    [&](const Groups::Group& group, int64_t row, int64_t end) {
-                      const int64_t n_rows = end - row, e = group.expert;
+                    [&](const Groups::Group& group, int64_t row, int64_t used, int64_t end) {
+                      const int64_t n_rows = used - row, e = group.expert;
+                      for (int64_t i = 0; used < end && i < group.count; ++i)
+                        std::fill_n(y.f32() + groups.pairs[group.begin + i] * F + used, end - used, 0.0f);
+                      if (n_rows == 0) return;
                       for (int64_t first = 0; first < group.count; first += kTokenBlock) {
                         const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
                         const int32_t* pairs = groups.pairs + group.begin + first;
@@ -197,7 +201,8 @@ void run_moe_linear(const OpContext& c) {
   Arena::Frame frame(c.scratch);
   const Groups groups(ids, experts.w.shape[0], c.scratch);
   Block block;
-  for_expert_chunks(c, groups, O, rows_used, [&](const Groups::Group& group, int64_t row, int64_t end) {
+  for_expert_chunks(c, groups, O, rows_used, [&](const Groups::Group& group, int64_t row, int64_t end, int64_t) {
+    if (row == end) return;
     const int64_t e = group.expert,
                   n_in = cols_used ? std::min<int64_t>(cols_used[e], experts.w.shape.last()) : experts.w.shape.last();
     for (int64_t first = 0; first < group.count; first += kTokenBlock) {

@@ -24,16 +24,24 @@ inline void quantize32(const float* x, float inverse, int8_t* q) {
 // Below this amax 127 / amax would overflow: the block counts as zero.
 constexpr float kSmallestAmax = 0x1p-120f;
 
-// scale = amax / 127, q = rint(x · (127 / amax))
+// scale = amax / 127, q = rint(x · (127 / amax)), with amax of a chunk
 inline void row_quantize_a8(const float* x, void* blocks, int64_t n) {
   auto* b = static_cast<BlockA8*>(blocks);
-  for (int64_t i = 0; i < n / 32; ++i, x += 32) {
-    const float amax = largest_magnitude32(x);
+  for (; n > 0; n -= kA8Chunk, x += kA8Chunk, b += kA8Chunk / 32) {
+    const int64_t n_blocks = (n < kA8Chunk ? n : kA8Chunk) / 32;
+    float amax = 0;
+    for (int64_t i = 0; i < n_blocks; ++i) {
+      const float of_block = largest_magnitude32(x + 32 * i);
+      amax = of_block > amax ? of_block : amax;
+    }
     const bool zero = amax < kSmallestAmax;
-    b[i].scale = zero ? 0.0f : amax / 127.0f;
-    quantize32(x, zero ? 0.0f : 127.0f / amax, b[i].q);
-    b[i].sum[0] = static_cast<int16_t>(sum_s8x16(b[i].q));
-    b[i].sum[1] = static_cast<int16_t>(sum_s8x16(b[i].q + 16));
+    for (int64_t i = 0; i < n_blocks; ++i) {
+      b[i].scale = zero ? 0.0f : amax / 127.0f;
+      quantize32(x + 32 * i, zero ? 0.0f : 127.0f / amax, b[i].q);
+      b[i].half[0] = sum_s8x16(b[i].q);
+      b[i].half[1] = sum_s8x16(b[i].q + 16);
+      b[i].sum = b[i].half[0] + b[i].half[1];
+    }
   }
 }
 

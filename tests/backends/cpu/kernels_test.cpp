@@ -289,7 +289,8 @@ TEST_CASE("kernels: int8 dot products stay exact at the largest codes") {
           for (auto& row : p.a8) {
             for (int b = 0; b < 8; ++b) {
               std::memset(row[b].q, q, 32);
-              row[b].sum[0] = row[b].sum[1] = static_cast<int16_t>(16 * q);
+              row[b].half[0] = row[b].half[1] = 16 * q;
+              row[b].sum = 32 * q;
             }
           }
           CAPTURE(fill);

@@ -263,31 +263,39 @@ TEST_CASE("row kernels: NaN and infinities do what the table says") {
 TEST_CASE("row kernels: int8 activations have the same bytes in every instruction set") {
   Rng rng(77);
   std::vector<float> x;
-  for (int block = 0; block < 400; ++block) {
+  for (int chunk = 0; chunk < 50; ++chunk) {
     const float scale = std::ldexp(1.0f, static_cast<int>(rng.below(250)) - 125);
-    for (int i = 0; i < 32; ++i) x.push_back(scale * rng.normal());
+    for (int i = 0; i < (chunk < 49 ? kA8Chunk : 96); ++i) x.push_back(scale * rng.normal());
   }
-  for (int i = 0; i < 32; ++i) x[i] = 0;
-  for (int i = 32; i < 64; ++i) x[i] = i == 40 ? 127.0f : static_cast<float>(i - 48) + 0.5f;  // ties
-  x[70] = kNaN, x[100] = kInf, x[140] = -kInf, x[141] = kNaN;
-  for (int i = 160; i < 192; ++i) x[i] = kNaN;
-  for (int i = 192; i < 224; ++i) x[i] = 1e-41f;
+  float* chunk = x.data();
+  for (int i = 0; i < kA8Chunk; ++i) chunk[i] = 0;
+  chunk += kA8Chunk;
+  for (int i = 0; i < kA8Chunk; ++i) chunk[i] = i == 40 ? 127.0f : static_cast<float>(i % 32 - 16) + 0.5f;  // ties
+  chunk += kA8Chunk;
+  chunk[6] = kNaN, chunk[36] = kInf, chunk[kA8Chunk + 255] = -kInf, chunk[kA8Chunk + 1] = kNaN;
+  chunk += 2 * kA8Chunk;
+  for (int i = 0; i < kA8Chunk; ++i) chunk[i] = kNaN;
+  chunk += kA8Chunk;
+  for (int i = 0; i < kA8Chunk; ++i) chunk[i] = 1e-41f;
   const int64_t n = static_cast<int64_t>(x.size());
 
   std::vector<BlockA8> reference(static_cast<size_t>(n / 32));
-  for (int64_t b = 0; b < n / 32; ++b) {
+  for (int64_t begin = 0; begin < n; begin += kA8Chunk) {
+    const int64_t end = std::min(begin + kA8Chunk, n);
+    std::vector<float> v(x.begin() + begin, x.begin() + end);
     float amax = 0;
-    float v[32];
-    for (int i = 0; i < 32; ++i) {
-      v[i] = std::isnan(x[b * 32 + i]) ? 0.0f : std::fmax(-3.4028234664e38f, std::fmin(3.4028234664e38f, x[b * 32 + i]));
-      amax = std::fmax(amax, std::fabs(v[i]));
+    for (float& value : v) {
+      value = std::isnan(value) ? 0.0f : std::fmax(-3.4028234664e38f, std::fmin(3.4028234664e38f, value));
+      amax = std::fmax(amax, std::fabs(value));
     }
     const bool zero = amax < 0x1p-120f;
-    reference[b] = {zero ? 0.0f : amax / 127.0f, {0, 0}, {}};
-    for (int i = 0; i < 32; ++i) {
-      const float inverse = zero ? 0.0f : 127.0f / amax;
-      reference[b].q[i] = static_cast<int8_t>(std::nearbyint(v[i] * inverse));
-      reference[b].sum[i / 16] = static_cast<int16_t>(reference[b].sum[i / 16] + reference[b].q[i]);
+    const float inverse = zero ? 0.0f : 127.0f / amax;
+    for (int64_t i = 0; i < end - begin; ++i) {
+      BlockA8& b = reference[(begin + i) / 32];
+      b.scale = zero ? 0.0f : amax / 127.0f;
+      b.q[i % 32] = static_cast<int8_t>(std::nearbyint(v[i] * inverse));
+      b.sum += b.q[i % 32];
+      b.half[i % 32 / 16] += b.q[i % 32];
     }
   }
   for (const KernelTable* k : runnable_tables()) {
