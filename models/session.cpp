@@ -119,7 +119,7 @@ Status Session::compile(std::vector<int> k_capacity) {
   g.n_classes = kMaxTokenClasses, g.k_capacity = std::move(k_capacity), g.observe_router = options_.observe_router;
   MOE_ASSIGN(ModelGraph graph, model_.graph(g));
   MOE_ASSIGN(std::unique_ptr<Executable> executable,
-             model_.backend().compile(graph.graph, {options_.max_batch, options_.max_outputs}));
+             model_.backend().compile(graph.graph, {options_.max_batch, options_.max_outputs, options_.profile}));
   // On an error above the session stays as it was. Logits of the last eval() lie in the executable that made them.
   if (!retired_) retired_ = std::move(executable_);
   graph_ = std::move(graph), executable_ = std::move(executable);

@@ -20,6 +20,7 @@ struct SessionOptions {
   int max_outputs = 0;  // most rows of logits in one eval(); 0: n_seqs
   std::optional<DType> cache_k = {}, cache_v = {};  // f32, f16 or q8_0; none: natural_cache_type()
   bool observe_router = false;                      // keep router logits for an observer
+  bool profile = false;                             // measure for executable().profile()
 };
 
 // What a session without cache types uses: f32 where everything else is (exact backends, float32 attention weights), else f16.
@@ -86,6 +87,8 @@ class Session {
 
   const ModelGraph& graph() const { return graph_; }
   ExecutableStats stats() const;
+  // What eval() runs. Another one after a set_topology() that needed room for more experts a token.
+  const Executable& executable() const { return *executable_; }
   size_t cache_bytes() const;  // reserved for keys and values
 
  private:

@@ -15,6 +15,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/log.h"
 #include "tensor/buffer.h"
@@ -41,6 +42,7 @@ struct BackendInfo {
 struct CompileOptions {
   int64_t max_tokens = 512;
   int64_t max_outputs = 512;
+  bool profile = false;  // measure what Executable::profile() tells; results stay the same bits
 };
 
 // Measured while running; all counted since compile().
@@ -48,6 +50,14 @@ struct ExecutableStats {
   uint64_t runs = 0;
   uint64_t barriers = 0;   // CPU: times all threads met
   size_t arena_bytes = 0;  // everything compile() reserved
+};
+
+// Where the time of all runs since compile() went, in seconds. Devices with several threads (or queues) sum over them:
+// busy + waiting + preempted + what starting and ending runs takes = seconds · n_threads.
+struct ExecutableProfile {
+  double seconds = 0;                 // inside run()
+  double preempted = 0;               // other programs had the device
+  std::vector<double> busy, waiting;  // (nodes of graph()): at work; then idle until all others were done with it as well
 };
 
 // A graph ready to run. Not thread-safe. Must not outlive its Backend.
@@ -71,6 +81,9 @@ class Executable {
   virtual Result<Tensor> read(ValueId value) = 0;
 
   virtual ExecutableStats stats() const = 0;
+
+  // Empty vectors unless compiled with CompileOptions::profile, and from backends that do not measure.
+  virtual ExecutableProfile profile() const { return {}; }
 };
 
 // Thread-safe unless said otherwise; runs of executables of one backend happen one after another.

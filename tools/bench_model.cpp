@@ -21,25 +21,6 @@ std::string utc_now() {
   return text;
 }
 
-// Where a node's multiplications count, by the format of its weights.
-double BenchWork::*macs_of(const Graph& g, const Node& n) {
-  const auto has_weight = [&](auto&& is_wanted) {
-    return std::any_of(n.in.begin(), n.in.end(), [&](ValueId id) {
-      return id != kNone && g.value(id).kind == ValueKind::kWeight && is_wanted(g.value(id).dtype);
-    });
-  };
-  if (has_weight([](DType t) { return traits(t).block_elements > 1; })) return &BenchWork::int8_macs;
-  return has_weight([](DType t) { return t == DType::kBF16; }) ? &BenchWork::bf16_macs : &BenchWork::f32_macs;
-}
-
-void add_run(BenchWork& work, const Graph& g, const RunShape& run, bool exact, double times = 1) {
-  for (const Node& n : g.nodes) {
-    const Cost c = cost(g, n, run);
-    work.bytes_read += times * c.bytes_read;
-    work.*(exact ? &BenchWork::f32_macs : macs_of(g, n)) += times * c.flops / 2;
-  }
-}
-
 // The experts that a token uses, counted while a session runs.
 class MeanK {
  public:
@@ -82,6 +63,7 @@ class Bench {
     BenchResult result;
     result.test = test, result.time = utc_now();
     MOE_TRY(fill(test));
+    double k_mean = 0;
     {
       const MeanK k(session_);
       BenchTest warm_up = test;
@@ -89,13 +71,19 @@ class Bench {
       MOE_TRY(repeat(warm_up).status());
       // The price of an op knows a mean k but no widths: a token that uses k experts at a share w of their channels does the
       // work of k · w whole ones.
-      result.work = work_of(session_.graph(), test, k.value() * width_, exact_);
+      k_mean = k.value() * width_;
+      result.work = work_of(session_.graph().graph, test, k_mean, exact_);
     }
+    const ExecutableProfile before = session_.executable().profile();
     for (int i = 0; i < repetitions; ++i) {
       on_repetition(i);
       MOE_ASSIGN(const double seconds, repeat(test));
       result.seconds.push_back(seconds);
     }
+    if (session_.options().profile)
+      result.profile = make_profile(session_.executable().graph(), before, session_.executable().profile(),
+                                    session_.model().backend().info().n_threads, result.mean_seconds() * repetitions, test,
+                                    repetitions, k_mean, exact_);
     return result;
   }
 
@@ -147,6 +135,7 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const BenchArg
   o.n_seqs = a.n_seqs;
   o.max_batch = std::max(n_batch, a.n_seqs);
   o.max_outputs = a.n_seqs;
+  o.profile = a.profile;
   MOE_ASSIGN(o.cache_k, parse_cache_type(a.model.cache_type));
   o.cache_v = o.cache_k;
   MOE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, o));
@@ -156,13 +145,6 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const BenchArg
 }
 
 }  // namespace
-
-std::string BenchTest::name() const {
-  std::string text = n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
-  if (n_seqs > 1) text += " x" + std::to_string(n_seqs);
-  if (n_depth > 0) text += " @ d" + std::to_string(n_depth);
-  return text;
-}
 
 double sample_mean(const std::vector<double>& x) {
   double sum = 0;
@@ -189,31 +171,6 @@ std::vector<double> rates(const BenchResult& r) {
 double BenchResult::mean_seconds() const { return sample_mean(seconds); }
 double BenchResult::mean_rate() const { return sample_mean(rates(*this)); }
 double BenchResult::rate_deviation() const { return sample_deviation(rates(*this)); }
-
-BenchWork work_of(const ModelGraph& graph, const BenchTest& test, double k_mean, bool exact) {
-  BenchWork work;
-  RunShape run;
-  run.k_mean = k_mean;
-  for (int done = 0; done < test.n_prompt;) {
-    const int n = std::min(test.n_batch, test.n_prompt - done);
-    run.n_tokens = n, run.n_outputs = done + n == test.n_prompt;
-    run.kv_length = test.n_depth + done + (n + 1) / 2;  // keys that a query meets on the average
-    add_run(work, graph.graph, run, exact);
-    done += n;
-  }
-  if (test.n_gen == 0) return work;
-  // All steps as if in the middle of the run. A run is priced as one sequence whose queries share the keys; those of the other
-  // sequences come on top: what one token's run costs more with keys than without.
-  run.kv_length = test.n_depth + (test.n_gen + 1) / 2;
-  run.n_tokens = run.n_outputs = test.n_seqs;
-  add_run(work, graph.graph, run, exact, test.n_gen);
-  run.n_tokens = run.n_outputs = 1;
-  RunShape no_keys = run;
-  no_keys.kv_length = 0;
-  const double keys = cost(graph.graph, run).bytes_read - cost(graph.graph, no_keys).bytes_read;
-  work.bytes_read += keys * (test.n_seqs - 1) * test.n_gen;
-  return work;
-}
 
 Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_result) {
   const std::vector<int> threads = a.n_threads.empty() ? std::vector<int>{program.n_threads()} : a.n_threads;

@@ -23,37 +23,9 @@ const MarkdownTable& model_table() {
   return table;
 }
 
-// Share of the time that the ceilings would take: 1 is as fast as the machine multiplies. Where it cannot multiply bfloat16,
-// such weights are widened to float32.
-double compute_share(const BenchWork& w, const cpu::Ceilings& c, double seconds) {
-  return (w.int8_macs / c.int8 + w.bf16_macs / (c.bf16 > 0 ? c.bf16 : c.f32) + w.f32_macs / c.f32) / seconds;
-}
-
 std::string percent(double share) { return format_fixed(100 * share, 1) + " %"; }
 
 }  // namespace
-
-std::string MarkdownTable::row(const std::vector<std::string>& cells) const {
-  MOE_CHECK(cells.size() == columns_.size());
-  std::string out = "|";
-  for (size_t i = 0; i < cells.size(); ++i) {
-    const size_t width = std::max(columns_[i].width, display_width(columns_[i].title)), used = display_width(cells[i]);
-    const std::string blanks(width > used ? width - used : 0, ' ');
-    out += " " + (columns_[i].right ? blanks + cells[i] : cells[i] + blanks) + " |";
-  }
-  return out + "\n";
-}
-
-std::string MarkdownTable::head() const {
-  std::vector<std::string> titles;
-  std::string line = "|";
-  for (const Column& c : columns_) {
-    titles.emplace_back(c.title);
-    const size_t width = std::max(c.width, display_width(c.title));
-    line += (c.right ? " " : " :") + std::string(width - 1, '-') + (c.right ? ": |" : " |");
-  }
-  return row(titles) + line + "\n";
-}
 
 Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& r, const cpu::Ceilings& c) {
   const BackendInfo& backend = model.backend().info();
@@ -61,42 +33,44 @@ Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& 
   for (const double s : r.seconds) ns.push_back(s * 1e9), rates.push_back(r.test.tokens() / s);
   const double seconds = r.mean_seconds();
   const std::string cache = a.model.cache_type == "auto" ? traits(natural_cache_type(model)).name : a.model.cache_type;
-  return {{"build_commit", std::string("moe ") + kVersion},
-          {"cpu_info", backend.description.substr(0, backend.description.find(','))},
-          {"gpu_info", ""},
-          {"backend", backend.name},
-          {"backends", backend.name},
-          {"model_filename", a.model.path},
-          {"model_type", model_type(model.file(), model.config().arch)},
-          {"model_size", weight_bytes(model.file())},
-          {"model_n_params", parameter_count(model.file())},
-          {"n_batch", r.test.n_batch},
-          {"n_ubatch", r.test.n_batch},
-          {"n_threads", backend.n_threads},
-          {"type_k", cache},
-          {"type_v", cache},
-          {"n_seqs", r.test.n_seqs},
-          {"isa", backend.isa},
-          {"exact", a.model.exact},
-          {"routing", topology_text(a.model)},
-          {"n_prompt", r.test.n_prompt},
-          {"n_gen", r.test.n_gen},
-          {"n_depth", r.test.n_depth},
-          {"test_time", r.time},
-          {"avg_ns", std::llround(seconds * 1e9)},
-          {"stddev_ns", std::llround(sample_deviation(ns))},
-          {"avg_ts", r.mean_rate()},
-          {"stddev_ts", r.rate_deviation()},
-          {"samples_ns", ns},
-          {"samples_ts", rates},
-          {"gb_per_s", r.work.bytes_read / seconds / 1e9},
-          {"gmac_per_s", r.work.macs() / seconds / 1e9},
-          {"share_of_read", r.work.bytes_read / seconds / c.read},
-          {"share_of_peak", compute_share(r.work, c, seconds)},
-          {"ceiling_gb_per_s", c.read / 1e9},
-          {"ceiling_int8_gmac_per_s", c.int8 / 1e9},
-          {"ceiling_bf16_gmac_per_s", c.bf16 / 1e9},
-          {"ceiling_f32_gmac_per_s", c.f32 / 1e9}};
+  Json row = {{"build_commit", std::string("moe ") + kVersion},
+              {"cpu_info", backend.description.substr(0, backend.description.find(','))},
+              {"gpu_info", ""},
+              {"backend", backend.name},
+              {"backends", backend.name},
+              {"model_filename", a.model.path},
+              {"model_type", model_type(model.file(), model.config().arch)},
+              {"model_size", weight_bytes(model.file())},
+              {"model_n_params", parameter_count(model.file())},
+              {"n_batch", r.test.n_batch},
+              {"n_ubatch", r.test.n_batch},
+              {"n_threads", backend.n_threads},
+              {"type_k", cache},
+              {"type_v", cache},
+              {"n_seqs", r.test.n_seqs},
+              {"isa", backend.isa},
+              {"exact", a.model.exact},
+              {"routing", topology_text(a.model)},
+              {"n_prompt", r.test.n_prompt},
+              {"n_gen", r.test.n_gen},
+              {"n_depth", r.test.n_depth},
+              {"test_time", r.time},
+              {"avg_ns", std::llround(seconds * 1e9)},
+              {"stddev_ns", std::llround(sample_deviation(ns))},
+              {"avg_ts", r.mean_rate()},
+              {"stddev_ts", r.rate_deviation()},
+              {"samples_ns", ns},
+              {"samples_ts", rates},
+              {"gb_per_s", r.work.bytes_read / seconds / 1e9},
+              {"gmac_per_s", r.work.macs() / seconds / 1e9},
+              {"share_of_read", r.work.bytes_read / seconds / c.read},
+              {"share_of_peak", share_of_peak(r.work, c, seconds)},
+              {"ceiling_gb_per_s", c.read / 1e9},
+              {"ceiling_int8_gmac_per_s", c.int8 / 1e9},
+              {"ceiling_bf16_gmac_per_s", c.bf16 / 1e9},
+              {"ceiling_f32_gmac_per_s", c.f32 / 1e9}};
+  if (r.profile) row["profile"] = profile_json(*r.profile, static_cast<int>(r.seconds.size()), c);
+  return row;
 }
 
 Result<const cpu::Ceilings*> BenchReport::ceilings_for(int n_threads) {
@@ -129,7 +103,8 @@ void BenchReport::print_markdown(const Model& model, const BenchResult& r, const
     std::printf("%smoe-bench %s: %s%s%s%s\n", described_threads_ ? "\n" : "", kVersion,
                 model.backend().info().description.c_str(), arguments_.model.exact ? ", exact" : "",
                 routing.empty() ? "" : "; ", routing.c_str());
-    std::printf("ceilings: %s\n\n%s", ceilings_text(c).c_str(), model_table().head().c_str());
+    std::printf("ceilings: %s\n\n", ceilings_text(c).c_str());
+    if (!r.profile) std::fputs(model_table().head().c_str(), stdout);
     described_threads_ = c.n_threads;
   }
   const double seconds = r.mean_seconds();
@@ -139,8 +114,10 @@ void BenchReport::print_markdown(const Model& model, const BenchResult& r, const
        std::to_string(r.test.n_batch), r.test.name(),
        format_fixed(r.mean_rate(), 2) + " ± " + format_fixed(r.rate_deviation(), 2),
        format_fixed(r.work.bytes_read / seconds / 1e9, 1), percent(r.work.bytes_read / seconds / c.read),
-       format_fixed(r.work.macs() / seconds / 1e9, 1), percent(compute_share(r.work, c, seconds))});
+       format_fixed(r.work.macs() / seconds / 1e9, 1), percent(share_of_peak(r.work, c, seconds))});
+  if (r.profile) std::fputs(model_table().head().c_str(), stdout);
   std::fputs(row.c_str(), stdout);
+  if (r.profile) std::printf("\n%s\n", profile_text(*r.profile, static_cast<int>(r.seconds.size()), c).c_str());
 }
 
 // As llama-bench: every field in quotes, no samples.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tools/bench_model.h"
+#include "tools/markdown.h"
 
 namespace moe::tools {
 
@@ -38,21 +39,5 @@ class BenchReport {
 std::string ceilings_text(const cpu::Ceilings& ceilings);
 // Of one and of all threads, unless others are listed.
 Status print_ceilings(const Program& program, const std::string& isa, std::vector<int> threads);
-
-// Markdown: cells of fixed widths, so that rows can be printed one by one.
-class MarkdownTable {
- public:
-  struct Column {
-    const char* title;
-    size_t width;
-    bool right;
-  };
-  explicit MarkdownTable(std::vector<Column> columns) : columns_(std::move(columns)) {}
-  std::string head() const;
-  std::string row(const std::vector<std::string>& cells) const;
-
- private:
-  std::vector<Column> columns_;
-};
 
 }  // namespace moe::tools

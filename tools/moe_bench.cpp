@@ -33,6 +33,7 @@ void add_options(Program& program, Arguments& a) {
   app.add_option("--seqs", a.bench.n_seqs, "sequences that generate together")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  app.add_flag("--profile", a.bench.profile, "where the time goes: each op's share, GB/s and GMAC/s against the ceilings");
   app.add_option("-o,--output", a.bench.format, "md, json or csv")
       ->check(CLI::IsMember({"md", "json", "csv"}))
       ->capture_default_str();
@@ -48,6 +49,7 @@ Status run(Program& program, Arguments& a) {
   if (a.ceilings) return print_ceilings(program, a.bench.model.isa, a.bench.n_threads);
   if (a.bench.model.path.empty()) usage_error("MODEL is required unless --ceilings or ops is given");
   if (program.json()) a.bench.format = "json";
+  if (a.bench.profile && a.bench.format == "csv") usage_error("--profile: wanted -o md or json, found csv");
   BenchReport report(program, a.bench);
   Status failed;
   const Status status = run_bench(program, a.bench, [&](const Model& model, const BenchResult& result) {

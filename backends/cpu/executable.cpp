@@ -1,6 +1,7 @@
 #include "backends/cpu/executable.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace moe::cpu {
 namespace {
@@ -39,6 +40,7 @@ CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const K
     if (t > 0) private_.push_back(allocate_aligned(plan_few_.arena_bytes));
     scratch_.emplace_back(scratch_bytes);
   }
+  if (options.profile) times_.assign(n_threads, ThreadTimes(graph_.nodes.size()));
   tasks_ = std::make_unique<std::atomic<int64_t>[]>(graph_.nodes.size());
   stats_.arena_bytes = shared_bytes + (n_threads - 1) * plan_few_.arena_bytes + n_threads * scratch_bytes;
   place_temps();
@@ -96,12 +98,14 @@ Status CpuExecutable::run(const RunShape& shape) {
   const std::lock_guard<std::mutex> lock(running_);
   for (size_t i = 0; i < graph_.nodes.size(); ++i) tasks_[i].store(0, std::memory_order_relaxed);
   const uint64_t barriers = pool_.barrier_count();
+  const auto start = std::chrono::steady_clock::now();
   auto work = [&](int thread) { run_thread(shape, thread); };
   try {
     pool_.run(work);
   } catch (const BugError& e) {
     return Status::Internal(e.what());
   }
+  if (options_.profile) seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   last_run_ = shape;
   ++stats_.runs;
   stats_.barriers += pool_.barrier_count() - barriers;
@@ -112,13 +116,30 @@ void CpuExecutable::run_thread(const RunShape& shape, int thread) {
   const bool is_few = shape.n_tokens <= kFewTokens && shape.n_outputs <= kFewTokens;
   const std::vector<Schedule::Step>& steps = is_few ? schedule_.few : schedule_.many;
   const Addresses& addresses = is_few ? few_[static_cast<size_t>(thread)] : many_[0];
+  Stopwatch watch(times_.empty() ? nullptr : &times_[static_cast<size_t>(thread)]);
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    if (steps[i].barrier_before && pool_.size() > 1) pool_.barrier();
+    if (steps[i].barrier_before && pool_.size() > 1) {
+      pool_.barrier();
+      watch.waited(i - 1);
+    }
     const bool alone = steps[i].replicated;
     driver(graph_.nodes[i].op)
         .run({graph_, graph_.nodes[i], kernels_, shape, alone ? 0 : thread, alone ? 1 : pool_.size(),
-              scratch_[static_cast<size_t>(thread)], pool_, tasks_[i], addresses.data()});
+              scratch_[static_cast<size_t>(thread)], pool_, tasks_[i], addresses.data(), watch, i});
+    watch.worked(i);
   }
+}
+
+ExecutableProfile CpuExecutable::profile() const {
+  ExecutableProfile sum;
+  if (times_.empty()) return sum;
+  sum.seconds = seconds_;
+  sum.busy.resize(graph_.nodes.size()), sum.waiting.resize(graph_.nodes.size());
+  for (const ThreadTimes& t : times_) {
+    sum.preempted += t.preempted;
+    for (size_t i = 0; i < sum.busy.size(); ++i) sum.busy[i] += t.busy[i], sum.waiting[i] += t.waiting[i];
+  }
+  return sum;
 }
 
 Result<Tensor> CpuExecutable::read(ValueId id) {

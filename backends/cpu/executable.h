@@ -22,6 +22,7 @@ class CpuExecutable final : public Executable {
   Status run(const RunShape& shape) override;
   Result<Tensor> read(ValueId value) override;
   ExecutableStats stats() const override { return stats_; }
+  ExecutableProfile profile() const override;
 
  private:
   Status check_ready(const RunShape&) const;
@@ -43,6 +44,8 @@ class CpuExecutable final : public Executable {
   std::vector<Arena> scratch_;         // (threads)
   std::vector<Addresses> few_, many_;  // (threads), (1): with many tokens every thread sees the same
   std::unique_ptr<std::atomic<int64_t>[]> tasks_;  // (n nodes)
+  std::vector<ThreadTimes> times_;                 // (threads); none unless profiled
+  double seconds_ = 0;                             // inside run(), when profiled
   RunShape last_run_{0, 0, 0, 0};
   ExecutableStats stats_;
 };

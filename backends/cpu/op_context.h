@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/stopwatch.h"
 #include "core/arena.h"
 #include "core/threads.h"
 #include "tensor/graph.h"
@@ -21,6 +22,8 @@ struct OpContext {
   ThreadPool& pool;
   std::atomic<int64_t>& next_task;  // 0 at the start of the op; shared by the parts
   void* const* address;             // (n values) where each value is for this thread
+  Stopwatch& watch;                 // of this thread
+  size_t index;                     // of the node
 
   bool has(size_t input) const { return input < node.in.size() && node.in[input] != kNone; }
 
@@ -31,7 +34,10 @@ struct OpContext {
   Range my_range(int64_t n, int64_t grain = 1) const { return split_range(n, part, parts, grain); }
   int64_t take_task() const { return next_task.fetch_add(1, std::memory_order_relaxed); }
   void barrier() const {
-    if (parts > 1) pool.barrier();
+    if (parts == 1) return;
+    watch.worked(index);
+    pool.barrier();
+    watch.waited(index);
   }
 
   template <class A>

@@ -35,18 +35,18 @@ TEST_CASE("a rate is the mean of the repetitions' rates, its deviation that of a
 TEST_CASE("the work of a prompt does not depend on how it is cut, but for the weights read") {
   const auto model = test::load_model(reference_path("olmoe"));
   const auto session = new_session(*model);
-  const BenchWork whole = work_of(session->graph(), prompt(32), 2, true);
-  const BenchWork halves = work_of(session->graph(), prompt(32, 0, 16), 2, true);
+  const BenchWork whole = work_of(session->graph().graph, prompt(32), 2, true);
+  const BenchWork halves = work_of(session->graph().graph, prompt(32, 0, 16), 2, true);
   CHECK(whole.int8_macs == 0);  // the model is float32
   CHECK(halves.macs() == doctest::Approx(whole.macs()).epsilon(0.02));
   CHECK(halves.bytes_read > 1.2 * whole.bytes_read);
-  CHECK(work_of(session->graph(), prompt(32, 100), 2, true).macs() > whole.macs());
+  CHECK(work_of(session->graph().graph, prompt(32, 100), 2, true).macs() > whole.macs());
 }
 
 TEST_CASE("generated tokens cost their number, and sequences share the weights but not the keys") {
   const auto model = test::load_model(reference_path("olmoe"));
   const auto session = new_session(*model, roomy(64, 4));
-  const auto work = [&](const BenchTest& test) { return work_of(session->graph(), test, 2, true); };
+  const auto work = [&](const BenchTest& test) { return work_of(session->graph().graph, test, 2, true); };
   CHECK(work(generation(20, 40)).bytes_read == doctest::Approx(2 * work(generation(10, 45)).bytes_read));
   const BenchWork one = work(generation(10, 40)), four = work(generation(10, 40, 4));
   CHECK(four.macs() == doctest::Approx(4 * one.macs()));
@@ -61,8 +61,8 @@ TEST_CASE("generated tokens cost their number, and sequences share the weights b
 TEST_CASE("half of the experts are half of the experts' work") {
   const auto model = test::load_model(reference_path("olmoe"));
   const auto session = new_session(*model);
-  const double all = work_of(session->graph(), prompt(32), 2, true).macs();
-  const double half = work_of(session->graph(), prompt(32), 1, true).macs();
+  const double all = work_of(session->graph().graph, prompt(32), 2, true).macs();
+  const double half = work_of(session->graph().graph, prompt(32), 1, true).macs();
   CHECK(half < all);
   CHECK(half > 0.4 * all);
 }
@@ -77,8 +77,8 @@ TEST_CASE("multiply-adds count as int8 or bfloat16 by their weights unless every
       t.dtype = DType::kBF16;
   const auto model = test::load_model(file.write(folder));
   const auto session = new_session(*model);
-  const BenchWork rounded = work_of(session->graph(), prompt(16), 2, false);
-  const BenchWork exact = work_of(session->graph(), prompt(16), 2, true);
+  const BenchWork rounded = work_of(session->graph().graph, prompt(16), 2, false);
+  const BenchWork exact = work_of(session->graph().graph, prompt(16), 2, true);
   CHECK(rounded.int8_macs > 0);
   CHECK(rounded.bf16_macs > 0);
   CHECK(rounded.f32_macs > 0);

@@ -87,6 +87,12 @@ test_is bench_csv_rows_have_the_headers_fields eval '[ "$(awk -F, "{ print NF }"
 run moe-bench "$model" -p 0 -n 2 -r 1 --seqs 3 --experts 1 --seed 1
 test_is bench_markdown_names_the_test eval 'grep -q "| *tg2 x3 | .* % |$" "$out"'
 test_is bench_says_on_what_it_ran eval 'head -n 2 "$out" | grep -q "^ceilings: read [0-9.]* GB/s, int8"'
+run moe-bench "$model" -p 8 -n 2 -r 2 --seed 1 --profile
+test_is bench_profiles_each_test [ "$(grep -c '^| waiting at barriers ' "$out")" = 2 ]
+run moe-bench "$model" -p 8 -n 0 -r 2 --seed 1 --profile --json
+test_is bench_profile_shares_add_up eval 'sed -n "s/.*\"share\": \([-0-9.e]*\).*/\1/p" "$out" | awk "{ s += \$1 } END { exit !(s > 0.999 && s < 1.001) }"'
+run moe-bench "$model" --profile -o csv
+test_is bench_refuses_a_profile_in_csv fails 2 'wanted -o md or json'
 run moe-bench "$model" -p 0 -n 0
 test_is bench_refuses_to_measure_nothing fails 2 'nothing to measure'
 run moe-bench
