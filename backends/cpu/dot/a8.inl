@@ -24,15 +24,6 @@ struct alignas(64) Panel {
   float bias[16 * kPanelRows];
 };
 
-// (rows, 16) floats with a row's first n valid → (n, rows); n is 8 or 16
-inline void interleave_floats(const float (*rows)[16], int n, float* out) {
-  for (int half = 0; half < n; half += 8) {
-    Bytes32 part[kPanelRows];
-    for (int r = 0; r < kPanelRows; ++r) part[r] = load32(rows[r] + half);
-    interleave_rows(part, out + half * kPanelRows);
-  }
-}
-
 template <class F>
 inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel& panel) {
   alignas(64) uint8_t packed[kPacked<F> ? F::kRaws * kGroupBytes : 64];
@@ -43,12 +34,7 @@ inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel
     interleave_rows(part, raw + i * kGroupBytes);
   }
   if constexpr (kPacked<F>) F::template unpack<PanelBytes, kPanelVecs>(raw, panel.q);
-
-  alignas(64) float scale[kPanelRows][16], bias[kPanelRows][16];
-  for (int r = 0; r < kPanelRows; ++r) F::scales(rows[r], n_blocks, scale[r], bias[r]);
-  constexpr int kScales = kChunk / F::kGroup;
-  interleave_floats(scale, kScales, panel.scale);
-  if constexpr (F::kBias) interleave_floats(bias, kScales, panel.bias);
+  F::panel_scales(rows, n_blocks, panel.scale, panel.bias);
 }
 
 // part (kTokens, kPanels) += scale · dot + bias · sum over dwords kFirst .. kFirst + kCount of group g

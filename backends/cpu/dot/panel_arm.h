@@ -18,6 +18,15 @@ struct I32 {
   int32x4_t low, high;
 };
 inline F32 to_f32(I32 a) { return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)}; }
+inline I32 load_dwords(const uint32_t* p) {
+  return {vreinterpretq_s32_u32(vld1q_u32(p)), vreinterpretq_s32_u32(vld1q_u32(p + 4))};
+}
+inline int32x4_t field(int32x4_t a, int shift, int width) {
+  return vreinterpretq_s32_u32((vreinterpretq_u32_s32(a) >> shift) & vdupq_n_u32((1u << width) - 1));
+}
+inline I32 field(I32 a, int shift, int width) { return {field(a.low, shift, width), field(a.high, shift, width)}; }
+inline I32 join(I32 low, I32 high, int shift) { return {low.low | high.low << shift, low.high | high.high << shift}; }
+inline I32 signed_byte(I32 a, int k) { return {(a.low << (24 - 8 * k)) >> 24, (a.high << (24 - 8 * k)) >> 24}; }
 
 // 4 rows of 4 dwords → 4 registers of 4 rows, each 32 bytes after the one before.
 inline void transpose_dwords(uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x16_t r3, uint8_t* out) {

@@ -21,9 +21,15 @@ struct I32 {
   __m256i v;
 };
 inline F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+inline I32 load_dwords(const uint32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline I32 field(I32 a, int shift, int width) {
+  return {_mm256_and_si256(_mm256_srli_epi32(a.v, shift), _mm256_set1_epi32((1 << width) - 1))};
+}
+inline I32 join(I32 low, I32 high, int shift) { return {_mm256_or_si256(low.v, _mm256_slli_epi32(high.v, shift))}; }
+inline I32 signed_byte(I32 a, int k) { return {_mm256_srai_epi32(_mm256_slli_epi32(a.v, 24 - 8 * k), 24)}; }
 
 // 8 rows of 8 dwords → 8 registers of 8 rows: 4x4 transposes inside 128-bit halves, then the halves are sorted.
-inline void interleave_rows(const Bytes32* rows, void* out) {
+__attribute__((always_inline)) inline void interleave_rows(const Bytes32* rows, void* out) {
   __m256i mixed[8];
   for (int i = 0; i < 8; i += 4) {
     const __m256i a = _mm256_unpacklo_epi32(rows[i].v, rows[i + 1].v);

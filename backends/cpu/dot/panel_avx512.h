@@ -21,10 +21,16 @@ struct I32 {
   __m512i v;
 };
 inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+inline I32 load_dwords(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline I32 field(I32 a, unsigned shift, int width) {
+  return {_mm512_and_si512(_mm512_srli_epi32(a.v, shift), _mm512_set1_epi32((1 << width) - 1))};
+}
+inline I32 join(I32 low, I32 high, unsigned shift) { return {_mm512_or_si512(low.v, _mm512_slli_epi32(high.v, shift))}; }
+inline I32 signed_byte(I32 a, unsigned k) { return {_mm512_srai_epi32(_mm512_slli_epi32(a.v, 24 - 8 * k), 24)}; }
 
 // 16 rows of 8 dwords → 8 registers of 16 rows. Two stages make 4x4 transposes inside 128-bit lanes; lane 0 and 1 of a register
 // begin as one row's dwords 0..3 and 4..7, lane 2 and 3 as those of the row four further, so the last stage picks whole lanes.
-inline void interleave_rows(const Bytes32* rows, void* out) {
+__attribute__((always_inline)) inline void interleave_rows(const Bytes32* rows, void* out) {
   __m512i pair[8], mixed[8];
   for (int i = 0; i < 8; ++i) {
     const int r = i / 4 * 8 + i % 4;

@@ -18,6 +18,16 @@ struct I32 {
 };
 inline F32 to_f32(I32 a) { return {static_cast<float>(a.v)}; }
 
+// Dwords of packed scales, a row each.
+inline I32 load_dwords(const uint32_t* p) { return {static_cast<int32_t>(*p)}; }
+inline I32 field(I32 a, int shift, int width) {  // (a >> shift) & (2^width − 1)
+  return {static_cast<int32_t>(static_cast<uint32_t>(a.v) >> shift & ((1u << width) - 1))};
+}
+inline I32 join(I32 low, I32 high, int shift) { return {low.v | high.v << shift}; }  // low | high << shift
+inline I32 signed_byte(I32 a, int k) {                                               // byte k as an int8
+  return {static_cast<int8_t>(static_cast<uint32_t>(a.v) >> 8 * k & 0xff)};
+}
+
 inline void interleave_rows(const Bytes32* rows, void* out) { store32(out, rows[0]); }
 
 template <class Format, int kFirst, int kCount, int kPanels, int kTokens>

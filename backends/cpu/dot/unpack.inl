@@ -5,6 +5,9 @@
 //   unpack         turns pieces into one byte an element by steps that treat all bytes alike. So it does not care whether the
 //                  bytes lie row after row or interleaved from many rows: `V` registers hold one piece (or 32 elements) of all.
 //   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
+//   panel_scales   the same for the kPanelRows rows of a panel, (groups, rows): what rows say about their scales is laid side
+//   by
+//                  side by plain stores, then bits are taken out of all rows at once
 //   kMax           the largest byte; kSigned bytes are int8 and have no offset; an offset is a power of two
 //
 // What a short last chunk lacks repeats its first block, with scales of 0, and is not used.
@@ -45,6 +48,33 @@ inline void unpack_nibble_pairs(const uint8_t* raw, uint8_t* out, Fn finish) {
   }
 }
 
+// out (n_blocks, kPanelRows): a float16 of each block
+template <class Block>
+inline void panel_halves(const Block* const* rows, int n_blocks, uint16_t Block::*half, float* out) {
+  alignas(64) uint16_t halves[kChunk / 32 * kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) {
+    for (int i = 0; i < n_blocks; ++i) halves[i * kPanelRows + r] = rows[r][i].*half;
+  }
+  for (int i = 0; i < n_blocks; ++i) store(out + i * kPanelRows, load_f16(halves + i * kPanelRows));
+}
+
+template <class Block>
+inline F32 panel_half(const Block* const* rows, uint16_t Block::*half) {
+  alignas(64) uint16_t halves[kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) halves[r] = rows[r]->*half;
+  return load_f16(halves);
+}
+
+// The kWords dwords of packed scales that lie in each row's block.
+template <int kWords, class Block, class Byte, size_t kBytes>
+inline void panel_words(const Block* const* rows, Byte (Block::*packed)[kBytes], I32* out) {
+  alignas(64) uint32_t words[kWords][kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) {
+    MOE_UNROLL for (int k = 0; k < kWords; ++k) words[k][r] = load_word<uint32_t>(rows[r]->*packed + 4 * k);
+  }
+  MOE_UNROLL for (int k = 0; k < kWords; ++k) out[k] = load_dwords(words[k]);
+}
+
 template <class Block>
 inline void half_scales(const Block* b, int n_blocks, float* scale) {
   for (int i = 0; i < 8; ++i) scale[i] = i < n_blocks ? half_to_float(b[i].d) : 0.0f;
@@ -65,6 +95,7 @@ struct Q8_0 : LegacyFormat {
   static constexpr bool kSigned = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return load32(b[i < n_blocks ? i : 0].qs); }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
 };
 
 struct Q4_0 : LegacyFormat {
@@ -76,6 +107,7 @@ struct Q4_0 : LegacyFormat {
     unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
 };
 
 struct Q4_1 : LegacyFormat {
@@ -90,6 +122,10 @@ struct Q4_1 : LegacyFormat {
     half_scales(b, n, scale);
     half_offsets(b, n, bias);
   }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float* bias) {
+    panel_halves(rows, n, &Block::d, scale);
+    panel_halves(rows, n, &Block::m, bias);
+  }
 };
 
 struct Q5_0 : LegacyFormat {
@@ -100,6 +136,7 @@ struct Q5_0 : LegacyFormat {
     return five_bits(block.qs, q5_high_bits(block.qh));
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
 };
 
 struct Q5_1 : LegacyFormat {
@@ -113,6 +150,10 @@ struct Q5_1 : LegacyFormat {
   static void scales(const Block* b, int n, float* scale, float* bias) {
     half_scales(b, n, scale);
     half_offsets(b, n, bias);
+  }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float* bias) {
+    panel_halves(rows, n, &Block::d, scale);
+    panel_halves(rows, n, &Block::m, bias);
   }
 };
 
@@ -128,6 +169,7 @@ struct IQ4_NL : LegacyFormat {
     unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
 };
 
 struct MXFP4 : LegacyFormat {
@@ -142,6 +184,11 @@ struct MXFP4 : LegacyFormat {
   }
   static void scales(const Block* b, int n, float* scale, float*) {
     for (int i = 0; i < 8; ++i) scale[i] = i < n ? mxfp4_scale(b[i].e) : 0.0f;
+  }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) {
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int i = 0; i < n; ++i) scale[i * kPanelRows + r] = mxfp4_scale(rows[r][i].e);
+    }
   }
 };
 
@@ -174,6 +221,15 @@ struct Q2_K : KFormat {
       scaled_u8x8(packed >> 4 & kLow, -dmin, bias + g);
     }
   }
+  static void panel_scales(const Block* const* rows, int, float* scale, float* bias) {
+    const F32 d = panel_half(rows, &Block::d), dmin = sub(splat(0.0f), panel_half(rows, &Block::dmin));
+    I32 words[4];
+    panel_words<4>(rows, &Block::scales, words);
+    MOE_UNROLL for (int g = 0; g < 16; ++g) {
+      store(scale + g * kPanelRows, mul(to_f32(field(words[g / 4], g % 4 * 8, 4)), d));
+      store(bias + g * kPanelRows, mul(to_f32(field(words[g / 4], g % 4 * 8 + 4, 4)), dmin));
+    }
+  }
 };
 
 struct Q3_K : KFormat {
@@ -202,6 +258,15 @@ struct Q3_K : KFormat {
     scaled_s8x8(join_words(signed_scales(low0, high), signed_scales(low1, high >> 2)), d, scale);
     scaled_s8x8(join_words(signed_scales(low0 >> 4, high >> 4), signed_scales(low1 >> 4, high >> 6)), d, scale + 8);
   }
+  static void panel_scales(const Block* const* rows, int, float* scale, float*) {
+    const F32 d = panel_half(rows, &Block::d);
+    I32 words[3];
+    panel_words<3>(rows, &Block::scales, words);
+    MOE_UNROLL for (int g = 0; g < 16; ++g) {
+      const I32 low = field(words[g / 4 % 2], g % 4 * 8 + g / 8 * 4, 4), high = field(words[2], g % 4 * 8 + g / 4 * 2, 2);
+      store(scale + g * kPanelRows, mul(sub(to_f32(join(low, high, 4)), splat(32.0f)), d));
+    }
+  }
 };
 
 // The 8 scales and 8 mins of Q4_K and Q5_K, four at a time: bytes of a word never carry into each other here.
@@ -214,6 +279,22 @@ inline void scales_and_mins(const Block* b, float* scale, float* bias) {
   const uint32_t high_mins = (c >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
   scaled_u8x8(join_words(a & 0x3f3f3f3fu, high_scales), half_to_float(b->d), scale);
   scaled_u8x8(join_words(m & 0x3f3f3f3fu, high_mins), -half_to_float(b->dmin), bias);
+}
+
+template <class Block>
+inline void panel_scales_and_mins(const Block* const* rows, float* scale, float* bias) {
+  const F32 d = panel_half(rows, &Block::d), dmin = sub(splat(0.0f), panel_half(rows, &Block::dmin));
+  I32 words[3];
+  panel_words<3>(rows, &Block::scales, words);
+  MOE_UNROLL for (int g = 0; g < 4; ++g) {
+    const int at = 8 * g;
+    const I32 high_scale = join(field(words[2], at, 4), field(words[0], at + 6, 2), 4);
+    const I32 high_min = join(field(words[2], at + 4, 4), field(words[1], at + 6, 2), 4);
+    store(scale + g * kPanelRows, mul(to_f32(field(words[0], at, 6)), d));
+    store(bias + g * kPanelRows, mul(to_f32(field(words[1], at, 6)), dmin));
+    store(scale + (4 + g) * kPanelRows, mul(to_f32(high_scale), d));
+    store(bias + (4 + g) * kPanelRows, mul(to_f32(high_min), dmin));
+  }
 }
 
 struct Q4_K : KFormat {
@@ -232,6 +313,9 @@ struct Q4_K : KFormat {
     }
   }
   static void scales(const Block* b, int, float* scale, float* bias) { scales_and_mins(b, scale, bias); }
+  static void panel_scales(const Block* const* rows, int, float* scale, float* bias) {
+    panel_scales_and_mins(rows, scale, bias);
+  }
 };
 
 struct Q5_K : KFormat {
@@ -250,6 +334,9 @@ struct Q5_K : KFormat {
     }
   }
   static void scales(const Block* b, int, float* scale, float* bias) { scales_and_mins(b, scale, bias); }
+  static void panel_scales(const Block* const* rows, int, float* scale, float* bias) {
+    panel_scales_and_mins(rows, scale, bias);
+  }
 };
 
 struct Q6_K : KFormat {
@@ -272,6 +359,12 @@ struct Q6_K : KFormat {
     const float d = half_to_float(b->d);
     scaled_s8x8(load_word<uint64_t>(b->scales), d, scale);
     scaled_s8x8(load_word<uint64_t>(b->scales + 8), d, scale + 8);
+  }
+  static void panel_scales(const Block* const* rows, int, float* scale, float*) {
+    const F32 d = panel_half(rows, &Block::d);
+    I32 words[4];
+    panel_words<4>(rows, &Block::scales, words);
+    MOE_UNROLL for (int g = 0; g < 16; ++g) store(scale + g * kPanelRows, mul(to_f32(signed_byte(words[g / 4], g % 4)), d));
   }
 };
 
