@@ -1,39 +1,46 @@
 // Products with the experts that tokens were routed to. Tokens are grouped by expert, so that each expert's weights are read
-// once a batch; the work is a flat list of (expert, row chunk) that threads take one after another. Slots with id −1 are in no
+// once a batch; the rows of all these experts are one line that threads take chunks of. Slots with id −1 are in no
 // group.
 //
 // Sums over a token's experts run in ascending order of expert id, whatever the batch and whoever takes the tasks: same bits.
 #include <algorithm>
+#include <bit>
 
 #include "backends/cpu/op_context.h"
+#include "backends/cpu/work_split.h"
 
 namespace moe::cpu {
 namespace {
 
-constexpr int64_t kTokenBlock = 64;
-constexpr int64_t kRowChunk = 64;
+// Outputs that a task of moe_down adds up: few enough to stay in the second-level cache while all experts pass.
+constexpr int64_t kSumFloats = 65536;
 
 // Which (token, slot) pairs go to each expert, in ascending order of token. Every part builds its own copy: it costs a few
 // microseconds, a barrier more.
 struct Groups {
   Groups(const Tensor& ids, int64_t n_experts, Arena& scratch) {
-    const int64_t n = ids.shape.elements();
+    const int64_t n = ids.shape.elements(), n_words = (n_experts + 63) / 64;
     int32_t* end = scratch.take<int32_t>(static_cast<size_t>(n_experts));
+    uint64_t* used = scratch.take<uint64_t>(static_cast<size_t>(n_words));  // a bit an expert: most of 1,000 are idle
     pairs = scratch.take<int32_t>(static_cast<size_t>(n));
     active = scratch.take<Group>(static_cast<size_t>(std::min(n, n_experts)));
-    std::fill(end, end + n_experts, 0);
+    std::fill_n(used, n_words, 0);
     for (int64_t i = 0; i < n; ++i) {
       const int32_t e = ids.i32()[i];
       MOE_CHECK(e < n_experts);
-      if (e >= 0) ++end[e];
+      if (e < 0) continue;
+      const uint64_t bit = uint64_t{1} << (e % 64);
+      end[e] = used[e / 64] & bit ? end[e] + 1 : 1;
+      used[e / 64] |= bit;
     }
     int32_t total = 0;
-    for (int64_t e = 0; e < n_experts; ++e) {
-      if (!end[e]) continue;
-      active[n_active++] = {static_cast<int32_t>(e), total, end[e]};
-      total += end[e];
-      end[e] = total - end[e];
-    }
+    for (int64_t word = 0; word < n_words; ++word)
+      for (uint64_t left = used[word]; left; left &= left - 1) {
+        const auto e = static_cast<int32_t>(word * 64 + std::countr_zero(left));
+        active[n_active++] = {e, total, end[e]};
+        total += end[e];
+        end[e] = total - end[e];
+      }
     for (int64_t i = 0; i < n; ++i)
       if (const int32_t e = ids.i32()[i]; e >= 0) pairs[end[e]++] = static_cast<int32_t>(i);
   }
@@ -41,9 +48,14 @@ struct Groups {
     int32_t expert, begin, count;
   };
   int32_t* pairs;  // token · K + slot
-  Group* active;
+  Group* active;   // (n_active) in ascending order of expert
   int64_t n_active = 0;
 };
+
+size_t scratch_groups(size_t n_pairs, size_t n_experts) {
+  return align_up(n_experts * sizeof(int32_t)) + align_up((n_experts + 63) / 64 * sizeof(uint64_t)) +
+         align_up(n_pairs * sizeof(int32_t)) + align_up(std::min(n_pairs, n_experts) * sizeof(Groups::Group));
+}
 
 // The stacked matrices (E, rows, n_in) of one projection.
 struct Experts {
@@ -67,29 +79,35 @@ struct Activations {
   int64_t divisor;
 };
 
-// Row chunks of one projection, small enough that every part gets several.
-int64_t chunk_rows(int64_t rows, int64_t n_active, int parts) {
-  int64_t chunk = kRowChunk;
-  while (chunk > 16 && n_active * ((rows + chunk - 1) / chunk) < 8 * parts) chunk /= 2;
-  return chunk;
-}
-
-// fn(group, first row, end of the used rows, end row) for each task this part takes; `limit` (E) or null says how many rows of
-// an expert are used.
+// fn(group, first row, end row) for the rows this part takes. Rows of all active experts lie on one line, cut into chunks that
+// may hold several experts or a piece of one; `limit` (E) or null cuts an expert's rows.
 template <class F>
-void for_expert_chunks(const OpContext& c, const Groups& g, int64_t rows, const int32_t* limit, F&& fn) {
-  const int64_t chunk = chunk_rows(rows, g.n_active, c.parts), per_expert = (rows + chunk - 1) / chunk;
-  for (int64_t task = c.take_task(); task < g.n_active * per_expert; task = c.take_task()) {
-    const Groups::Group& group = g.active[task / per_expert];
-    const int64_t used = limit ? std::min<int64_t>(rows, limit[group.expert]) : rows;
-    const int64_t begin = task % per_expert * chunk, end = std::min(begin + chunk, rows);
-    fn(group, begin, std::clamp(used, begin, end), end);
+void for_expert_rows(const OpContext& c, const Groups& g, int64_t rows, const int32_t* limit, F&& fn) {
+  const auto used = [&](int64_t i) { return limit ? std::min<int64_t>(rows, limit[g.active[i].expert]) : rows; };
+  const auto length = [&](int64_t i) { return (used(i) + kRowGrain - 1) / kRowGrain * kRowGrain; };  // an expert begins a grain
+  int64_t total = 0;
+  for (int64_t i = 0; i < g.n_active; ++i) total += length(i);
+  FallingChunks chunks(total, c.parts);
+  int64_t i = 0, first = 0;  // the group that the chunk begins in, and where on the line that group begins
+  for (Range r = chunks.at(c.take_task()); r.begin < r.end; r = chunks.at(c.take_task())) {
+    while (first + length(i) <= r.begin) first += length(i++);
+    for (int64_t j = i, at = first; j < g.n_active && at < r.end; at += length(j++)) {
+      const int64_t begin = std::max<int64_t>(0, r.begin - at), end = std::min(used(j), r.end - at);
+      if (begin < end) fn(g.active[j], begin, end);
+    }
   }
 }
 
+// fn(first pair, n pairs) for each block of a group's pairs.
+template <class F>
+void for_pair_blocks(const Groups& g, const Groups::Group& group, F&& fn) {
+  for (int64_t first = 0; first < group.count; first += kCallTokens)
+    fn(g.pairs + group.begin + first, std::min<int64_t>(kCallTokens, group.count - first));
+}
+
 struct Block {
-  const void* x[kTokenBlock];
-  float* y[kTokenBlock];
+  const void* x[kCallTokens];
+  float* y[kCallTokens];
 };
 
 }  // namespace
@@ -100,9 +118,7 @@ size_t scratch_moe(const Graph& g, const Node& node, int64_t max_tokens) {
   int64_t n_experts = 0;
   for (const ValueId in : node.in)  // the stacked weights are the only static rank-3 input
     if (in != kNone && g.value(in).shape.rank == 3 && g.value(in).shape.is_static()) n_experts = g.value(in).shape[0];
-  const auto experts = static_cast<size_t>(n_experts);
-  return align_up(experts * sizeof(int32_t)) + align_up(pairs * sizeof(int32_t)) +
-         align_up(std::min(pairs, experts) * sizeof(Groups::Group)) + 2 * align_up(kTokenBlock * kRowChunk * sizeof(float));
+  return scratch_groups(pairs, static_cast<size_t>(n_experts)) + 2 * align_up(kCallFloats * sizeof(float));
 }
 
 void run_moe_gate_up(const OpContext& c) {
@@ -112,37 +128,40 @@ void run_moe_gate_up(const OpContext& c) {
   const Experts gate(c, c.in(2), x.x.dtype);
   const Experts up(c, c.has(3) ? c.in(3) : c.in(2), x.x.dtype);
   const int64_t up_base = c.has(3) ? 0 : F, n_in = gate.w.shape.last();
+  const int64_t merged = gate_bias ? gate_bias.shape.last() : 0;  // 2F: the up biases lie behind the gate's
   const auto& a = c.attrs<GluAttrs>();
   const GluParams p{a.unit == GateUnit::kGeGlu, a.alpha, a.limit};
   Arena::Frame frame(c.scratch);
   const Groups groups(ids, gate.w.shape[0], c.scratch);
-  float* g = c.scratch.take<float>(kTokenBlock * kRowChunk);
-  float* u = c.scratch.take<float>(kTokenBlock * kRowChunk);
+  float* g = c.scratch.take<float>(kCallFloats);
+  float* u = c.scratch.take<float>(kCallFloats);
   Block to_gate, to_up;
-  for_expert_chunks(c, groups, F, c.has(6) ? c.in(6).i32() : nullptr,
-                    [&](const Groups::Group& group, int64_t row, int64_t used, int64_t end) {
-                      const int64_t n_rows = used - row, e = group.expert;
-                      for (int64_t i = 0; used < end && i < group.count; ++i)
-                        std::fill_n(y.f32() + groups.pairs[group.begin + i] * F + used, end - used, 0.0f);
-                      if (n_rows == 0) return;
-                      for (int64_t first = 0; first < group.count; first += kTokenBlock) {
-                        const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
-                        const int32_t* pairs = groups.pairs + group.begin + first;
-                        for (int64_t i = 0; i < n; ++i)
-                          to_gate.x[i] = x.row(pairs[i]), to_gate.y[i] = g + i * kRowChunk, to_up.y[i] = u + i * kRowChunk;
-                        gate.dot({gate.row(e, row), gate.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
-                        up.dot({up.row(e, up_base + row), up.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
-                        for (int64_t i = 0; i < n; ++i) {
-                          const int64_t merged = gate_bias ? gate_bias.shape.last() : 0;
-                          if (gate_bias) c.kernels.add(to_gate.y[i], gate_bias.f32() + e * merged + row, to_gate.y[i], n_rows);
-                          if (up_bias)
-                            c.kernels.add(to_up.y[i], up_bias.f32() + e * F + row, to_up.y[i], n_rows);
-                          else if (merged == 2 * F)
-                            c.kernels.add(to_up.y[i], gate_bias.f32() + e * merged + F + row, to_up.y[i], n_rows);
-                          c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + pairs[i] * F + row, n_rows, p);
-                        }
-                      }
-                    });
+  const auto add_biases = [&](int64_t e, int64_t row, int64_t n_rows, float* gates, float* ups) {
+    if (gate_bias) c.kernels.add(gates, gate_bias.f32() + e * merged + row, gates, n_rows);
+    if (up_bias)
+      c.kernels.add(ups, up_bias.f32() + e * F + row, ups, n_rows);
+    else if (merged == 2 * F)
+      c.kernels.add(ups, gate_bias.f32() + e * merged + F + row, ups, n_rows);
+  };
+  const auto call = [&](int64_t e, int64_t row, int64_t n_rows, const int32_t* pairs, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) to_gate.x[i] = x.row(pairs[i]), to_gate.y[i] = g + i * n_rows, to_up.y[i] = u + i * n_rows;
+    gate.dot({gate.row(e, row), gate.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
+    up.dot({up.row(e, up_base + row), up.w.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
+    for (int64_t i = 0; i < n; ++i) {
+      add_biases(e, row, n_rows, to_gate.y[i], to_up.y[i]);
+      c.kernels.glu(to_gate.y[i], to_up.y[i], y.f32() + pairs[i] * F + row, n_rows, p);
+    }
+  };
+  const int32_t* width = c.has(6) ? c.in(6).i32() : nullptr;
+  for_expert_rows(c, groups, F, width, [&](const Groups::Group& group, int64_t begin, int64_t end) {
+    // Channels beyond the width become 0: moe_down does not read them, but they share a scale of rounded activations.
+    const bool cut = width && end == width[group.expert];
+    for_pair_blocks(groups, group, [&](const int32_t* pairs, int64_t n) {
+      const int64_t step = rows_of_call(n);
+      for (int64_t row = begin; row < end; row += step) call(group.expert, row, std::min(step, end - row), pairs, n);
+      for (int64_t i = 0; cut && i < n; ++i) std::fill(y.f32() + pairs[i] * F + end, y.f32() + pairs[i] * F + F, 0.0f);
+    });
+  });
 }
 
 void run_moe_down(const OpContext& c) {
@@ -155,34 +174,30 @@ void run_moe_down(const OpContext& c) {
   const float scale = c.attrs<ScaleAttrs>().scale;
   Arena::Frame frame(c.scratch);
   const Groups groups(ids, down.w.shape[0], c.scratch);
-  float* tmp = c.scratch.take<float>(kTokenBlock * kRowChunk);
+  float* tmp = c.scratch.take<float>(kCallFloats);
   Block block;
-  const int64_t chunk = chunk_rows(D, 1, c.parts), n_tasks = (D + chunk - 1) / chunk;
-  for (int64_t task = c.take_task(); task < n_tasks; task = c.take_task()) {
-    const int64_t row = task * chunk, n_rows = std::min(chunk, D - row);
-    for (int64_t t = 0; t < T; ++t) std::fill_n(y.f32() + t * D + row, n_rows, 0.0f);
-    for (int64_t i = 0; i < groups.n_active; ++i) {
-      const Groups::Group& group = groups.active[i];
-      const int64_t n_in = width ? std::min<int64_t>(width[group.expert], down.w.shape.last()) : down.w.shape.last();
-      for (int64_t first = 0; first < group.count; first += kTokenBlock) {
-        const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
-        const int32_t* pairs = groups.pairs + group.begin + first;
-        for (int64_t j = 0; j < n; ++j) block.x[j] = h.row(pairs[j]), block.y[j] = tmp + j * kRowChunk;
-        down.dot({down.row(group.expert, row), down.w.row_bytes(), n_in, n_rows, block.x, n, block.y});
-        for (int64_t j = 0; j < n; ++j) {
-          if (bias) c.kernels.add(block.y[j], bias.f32() + group.expert * D + row, block.y[j], n_rows);
-          c.kernels.axpy(weights[pairs[j]], block.y[j], y.f32() + pairs[j] / K * D + row, n_rows);
-        }
-      }
+  const auto call = [&](int64_t e, int64_t row, int64_t n_rows, const int32_t* pairs, int64_t n) {
+    const int64_t n_in = width ? std::min<int64_t>(width[e], down.w.shape.last()) : down.w.shape.last();
+    for (int64_t i = 0; i < n; ++i) block.x[i] = h.row(pairs[i]), block.y[i] = tmp + i * n_rows;
+    down.dot({down.row(e, row), down.w.row_bytes(), n_in, n_rows, block.x, n, block.y});
+    for (int64_t i = 0; i < n; ++i) {
+      if (bias) c.kernels.add(block.y[i], bias.f32() + e * D + row, block.y[i], n_rows);
+      c.kernels.axpy(weights[pairs[i]], block.y[i], y.f32() + pairs[i] / K * D + row, n_rows);
     }
+  };
+  FallingChunks chunks(D, c.parts, kSumFloats / std::max<int64_t>(1, T) / kRowGrain * kRowGrain);
+  for (Range r = chunks.at(c.take_task()); r.begin < r.end; r = chunks.at(c.take_task())) {
+    const int64_t n_rows = r.end - r.begin;
+    for (int64_t t = 0; t < T; ++t) std::fill_n(y.f32() + t * D + r.begin, n_rows, 0.0f);
+    for (int64_t i = 0; i < groups.n_active; ++i)
+      for_pair_blocks(groups, groups.active[i], [&](const int32_t* pairs, int64_t n) {
+        const int64_t step = rows_of_call(n), e = groups.active[i].expert;
+        for (int64_t row = r.begin; row < r.end; row += step) call(e, row, std::min(step, r.end - row), pairs, n);
+      });
     for (int64_t t = 0; t < T; ++t) {
-      float* to = y.f32() + t * D + row;
-      if (residual) {
-        const float* from = residual.f32() + t * D + row;
-        for (int64_t j = 0; j < n_rows; ++j) to[j] = from[j] + scale * to[j];
-      } else if (scale != 1) {
-        c.kernels.scale(to, scale, to, n_rows);
-      }
+      float* to = y.f32() + t * D + r.begin;
+      if (scale != 1) c.kernels.scale(to, scale, to, n_rows);
+      if (residual) c.kernels.add(residual.f32() + t * D + r.begin, to, to, n_rows);
     }
   }
 }
@@ -201,17 +216,14 @@ void run_moe_linear(const OpContext& c) {
   Arena::Frame frame(c.scratch);
   const Groups groups(ids, experts.w.shape[0], c.scratch);
   Block block;
-  for_expert_chunks(c, groups, O, rows_used, [&](const Groups::Group& group, int64_t row, int64_t end, int64_t) {
-    if (row == end) return;
+  for_expert_rows(c, groups, O, rows_used, [&](const Groups::Group& group, int64_t row, int64_t end) {
     const int64_t e = group.expert,
                   n_in = cols_used ? std::min<int64_t>(cols_used[e], experts.w.shape.last()) : experts.w.shape.last();
-    for (int64_t first = 0; first < group.count; first += kTokenBlock) {
-      const int64_t n = std::min<int64_t>(kTokenBlock, group.count - first);
-      const int32_t* pairs = groups.pairs + group.begin + first;
+    for_pair_blocks(groups, group, [&](const int32_t* pairs, int64_t n) {
       for (int64_t i = 0; i < n; ++i) block.x[i] = x.row(pairs[i]), block.y[i] = y.f32() + pairs[i] * O + row;
       experts.dot({experts.row(e, row), experts.w.row_bytes(), n_in, end - row, block.x, n, block.y});
       for (int64_t i = 0; bias && i < n; ++i) c.kernels.add(block.y[i], bias.f32() + e * O + row, block.y[i], end - row);
-    }
+    });
   });
 }
 

@@ -1,31 +1,30 @@
-// Dense products. Each part owns a run of output rows, so every weight byte is read by one thread, once per block of tokens.
+// Dense products. Each part takes runs of output rows, so every weight byte is read by one thread, once per block of tokens.
 #include <algorithm>
 
 #include "backends/cpu/op_context.h"
+#include "backends/cpu/work_split.h"
 
 namespace moe::cpu {
 namespace {
-
-constexpr int64_t kTokenBlock = 64;  // rows of x that stay in the second-level cache while a chunk of weights passes
-constexpr int64_t kRowChunk = 64;    // weight rows likewise
-constexpr int64_t kRowGrain = 16;    // rows of y in one cache line: threads never share one
 
 const std::byte* weight_row(const Tensor& w, int64_t row) {
   return static_cast<const std::byte*>(w.data) + static_cast<size_t>(row) * w.row_bytes();
 }
 
-// dot(token0, n, row0, n_rows) for every block of this part's share of n_out rows.
+// block(token0, n, row0, n_rows) for every block of the chunks of n_out rows that this part takes.
 template <class F>
 void for_blocks(const OpContext& c, int64_t n_out, int64_t n_tokens, F&& block) {
-  const Range r = c.my_range(n_out, kRowGrain);
-  for (int64_t row = r.begin; row < r.end; row += kRowChunk)
-    for (int64_t t = 0; t < n_tokens; t += kTokenBlock)
-      block(t, std::min(kTokenBlock, n_tokens - t), row, std::min(kRowChunk, r.end - row));
+  const int64_t step = rows_of_call(std::min(n_tokens, kCallTokens));
+  FallingChunks chunks(n_out, c.parts);
+  for (Range r = chunks.at(c.take_task()); r.begin < r.end; r = chunks.at(c.take_task()))
+    for (int64_t row = r.begin; row < r.end; row += step)
+      for (int64_t t = 0; t < n_tokens; t += kCallTokens)
+        block(t, std::min(kCallTokens, n_tokens - t), row, std::min(step, r.end - row));
 }
 
 struct TokenRows {
-  const void* x[kTokenBlock];
-  float* y[kTokenBlock];
+  const void* x[kCallTokens];
+  float* y[kCallTokens];
 };
 
 // Points x at rows [t, t+n) of the activations.
@@ -36,7 +35,7 @@ void point_x(TokenRows& rows, const Tensor& x, int64_t t, int64_t n) {
 
 }  // namespace
 
-size_t scratch_linear(const Graph&, const Node&, int64_t) { return 2 * align_up(kTokenBlock * kRowChunk * sizeof(float)); }
+size_t scratch_linear(const Graph&, const Node&, int64_t) { return 2 * align_up(kCallFloats * sizeof(float)); }
 
 void run_linear(const OpContext& c) {
   const Tensor x = c.in(0), w = c.in(1), bias = c.in(2), residual = c.in(3), y = c.out();
@@ -51,12 +50,8 @@ void run_linear(const OpContext& c) {
     for (int64_t i = 0; i < n; ++i) {
       float* to = rows.y[i];
       if (bias) c.kernels.add(to, bias.f32() + row, to, n_rows);
-      if (residual) {
-        const float* from = residual.f32() + (t + i) * n_out + row;
-        for (int64_t j = 0; j < n_rows; ++j) to[j] = from[j] + scale * to[j];
-      } else if (scale != 1) {
-        c.kernels.scale(to, scale, to, n_rows);
-      }
+      if (scale != 1) c.kernels.scale(to, scale, to, n_rows);
+      if (residual) c.kernels.add(residual.f32() + (t + i) * n_out + row, to, to, n_rows);
     }
   });
 }
@@ -72,12 +67,12 @@ void run_linear_glu(const OpContext& c) {
   const float* up_biases = up_bias_rows ? up_bias_rows.f32() + up_base : nullptr;
   const DotFn dot_gate = dot_for(c.kernels, gate.dtype, x.dtype), dot_up = dot_for(c.kernels, up_rows.dtype, x.dtype);
   Arena::Frame frame(c.scratch);
-  float* g = c.scratch.take<float>(kTokenBlock * kRowChunk);
-  float* u = c.scratch.take<float>(kTokenBlock * kRowChunk);
+  float* g = c.scratch.take<float>(kCallFloats);
+  float* u = c.scratch.take<float>(kCallFloats);
   TokenRows to_gate, to_up;
   for_blocks(c, n_out, x.shape[0], [&](int64_t t, int64_t n, int64_t row, int64_t n_rows) {
     point_x(to_gate, x, t, n);
-    for (int64_t i = 0; i < n; ++i) to_gate.y[i] = g + i * kRowChunk, to_up.y[i] = u + i * kRowChunk;
+    for (int64_t i = 0; i < n; ++i) to_gate.y[i] = g + i * n_rows, to_up.y[i] = u + i * n_rows;
     dot_gate({weight_row(gate, row), gate.row_bytes(), n_in, n_rows, to_gate.x, n, to_gate.y});
     dot_up({weight_row(up_rows, up_base + row), up_rows.row_bytes(), n_in, n_rows, to_gate.x, n, to_up.y});
     for (int64_t i = 0; i < n; ++i) {
