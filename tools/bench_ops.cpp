@@ -33,6 +33,9 @@ constexpr int kLeastBursts = 3;
 struct Work {
   double bytes = 0;
   double int8_macs = 0, f32_macs = 0, bf16_macs = 0;
+  bool cached = false;  // its bytes come from a cache: they are not held against memory
+
+  double macs() const { return int8_macs + f32_macs + bf16_macs; }
 };
 
 // Time that this thread has run: kernels here have one thread, and what else the machine does shall not count.
@@ -84,7 +87,7 @@ class OpsBench {
         if (!dot) continue;
         const std::string name = std::string("dot_") + t.name + "_" + traits(activations).name;
         dot_of_one_token(name + "_t1", t, dot, activations);
-        dot_of_tile(name + "_t64", t, dot, activations);
+        for (const int64_t tokens : {4, 16, 64}) dot_of_tile(name + "_t" + std::to_string(tokens), t, dot, activations, tokens);
       }
     }
   }
@@ -145,6 +148,12 @@ class OpsBench {
   Status whole_ops(Backend& backend) {
     for (const int64_t tokens : {1, 64}) MOE_TRY(route(backend, tokens));
     for (const int64_t tokens : {1, 64}) MOE_TRY(attention(backend, tokens));
+    for (const DType type : {DType::kQ8_0, DType::kQ4_K}) {
+      for (const int64_t tokens : {1, 8, 512}) {
+        MOE_TRY(experts(backend, Op::kMoeGateUp, type, tokens));
+        MOE_TRY(experts(backend, Op::kMoeDown, type, tokens));
+      }
+    }
     return Status::Ok();
   }
 
@@ -180,28 +189,28 @@ class OpsBench {
       const char* ceiling;
       double value;
     };
-    const Share shares[] = {{"read", w.bytes / ceilings_.read},
+    const Share shares[] = {{"read", w.cached ? 0 : w.bytes / ceilings_.read},
                             {"int8", ceilings_.int8 > 0 ? w.int8_macs / ceilings_.int8 : 0},
                             {"bf16", ceilings_.bf16 > 0 ? w.bf16_macs / ceilings_.bf16 : 0},
                             {"f32", w.f32_macs / ceilings_.f32}};
     const Share& nearest = *std::max_element(std::begin(shares), std::end(shares),
                                              [](const Share& a, const Share& b) { return a.value < b.value; });
-    const double bandwidth = w.bytes / seconds / 1e9, macs = (w.int8_macs + w.bf16_macs + w.f32_macs) / seconds / 1e9;
+    const double bandwidth = w.bytes / seconds / 1e9, macs = w.macs() / seconds / 1e9;
     if (json_.empty() && !program_.json()) std::fputs(table().head().c_str(), stdout);
     json_.push_back({{"kernel", name},
                      {"isa", kernels_.isa},
                      {"us", seconds * 1e6},
-                     {"gb_per_s", bandwidth},
+                     {"gb_per_s", w.cached ? Json() : Json(bandwidth)},
                      {"gmac_per_s", macs},
                      {"ceiling", nearest.ceiling},
                      {"share_of_ceiling", nearest.value / seconds}});
     if (program_.json()) return;
-    std::fputs(
-        table()
-            .row({name, format_fixed(seconds * 1e6, 3), format_fixed(bandwidth, 1), macs > 0 ? format_fixed(macs, 1) : "-",
-                  format_fixed(100 * nearest.value / seconds, 1) + " %", nearest.ceiling})
-            .c_str(),
-        stdout);
+    std::fputs(table()
+                   .row({name, format_fixed(seconds * 1e6, 3), w.cached ? "-" : format_fixed(bandwidth, 1),
+                         macs > 0 ? format_fixed(macs, 1) : "-", format_fixed(100 * nearest.value / seconds, 1) + " %",
+                         nearest.ceiling})
+                   .c_str(),
+               stdout);
     std::fflush(stdout);
   }
 
@@ -248,16 +257,17 @@ class OpsBench {
   }
 
   // A prompt: weights are in the cache, each is used by many tokens.
-  void dot_of_tile(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, DType activations) {
+  void dot_of_tile(const std::string& name, const DTypeTraits& t, cpu::DotFn dot, DType activations, int64_t tokens) {
     if (!wanted(name) || interrupted()) return;
     const size_t row = dtype_bytes(t.dtype, kRowElements);
     fill_weights(t, kRowElements, kTileRows);
-    std::vector<float> out(kTileTokens * kTileRows);
+    std::vector<float> out(static_cast<size_t>(tokens * kTileRows));
     const void* x[kTileTokens];
     float* y[kTileTokens];
-    for (int64_t i = 0; i < kTileTokens; ++i) x[i] = activation(i, activations), y[i] = out.data() + i * kTileRows;
-    Work work = dot_work(t, kTileRows, kTileTokens, activations);
-    measure(name, work, [&] { dot({weights_.get(), row, kRowElements, kTileRows, x, kTileTokens, y}); });
+    for (int64_t i = 0; i < tokens; ++i) x[i] = activation(i, activations), y[i] = out.data() + i * kTileRows;
+    Work work = dot_work(t, kTileRows, tokens, activations);
+    work.cached = true;
+    measure(name, work, [&] { dot({weights_.get(), row, kRowElements, kTileRows, x, tokens, y}); });
   }
 
   // --- whole ops ---
@@ -267,6 +277,7 @@ class OpsBench {
     Graph graph;
     std::vector<std::pair<ValueId, Tensor>> bound;
     std::vector<std::vector<std::byte>> memory;
+    std::vector<AlignedBytes> weights;
 
     template <class T, class F>
     ValueId input(DType type, Shape shape, int64_t tokens, ValueKind kind, F&& value) {
@@ -281,14 +292,20 @@ class OpsBench {
     }
   };
 
-  Status run_op(Backend& backend, const std::string& name, OneOp& op, const RunShape& run) {
+  // `macs`: what the op's multiplications count as; `before` prepares inputs for the next run.
+  Status run_op(
+      Backend& backend, const std::string& name, OneOp& op, const RunShape& run, double Work::*macs = &Work::f32_macs,
+      const std::function<void()>& before = [] {}) {
     if (!wanted(name) || interrupted()) return Status::Ok();
     for (const ValueId id : op.graph.nodes.back().out) op.graph.value(id).output = true;
     MOE_ASSIGN(const std::unique_ptr<Executable> executable, backend.compile(op.graph, {run.n_tokens, 1}));
     for (const auto& [id, tensor] : op.bound) MOE_TRY(executable->bind(id, tensor));
     Status status;
     const Cost c = cost(op.graph, run);
-    measure(name, {c.bytes_read, 0, c.flops / 2}, [&] {
+    Work work{c.bytes_read};
+    work.*macs = c.flops / 2;
+    measure(name, work, [&] {
+      before();
       if (status.ok()) status = executable->run(run);
     });
     return status;
@@ -340,6 +357,63 @@ class OpsBench {
     return run_op(backend, "attention_kv1024_t" + std::to_string(tokens), op, run);
   }
 
+  // A layer of Qwen3-30B-A3B: 128 experts of 2048 → 768 → 2048. Other 8 experts a token in each run, so that few tokens find no
+  // weights in a cache.
+  Status experts(Backend& backend, Op which, DType type, int64_t tokens) {
+    constexpr int64_t kExperts = 128, kUsed = 8, kModel = 2048, kHidden = 768;
+    const bool up = which == Op::kMoeGateUp;
+    const std::string name = std::string(op_name(which)) + "_" + traits(type).name + "_t" + std::to_string(tokens);
+    if (!wanted(name) || interrupted()) return Status::Ok();
+    OneOp op;
+    Rng rng(5);
+    const auto f32 = [&](Shape s) {
+      return op.input<float>(DType::kF32, s, tokens, ValueKind::kInput, [&](size_t) { return rng.normal(); });
+    };
+    const auto weight = [&]() -> Result<ValueId> {
+      const Shape shape = up ? Shape{kExperts, kHidden, kModel} : Shape{kExperts, kModel, kHidden};
+      const Tensor host{expert_weights(type, shape, op.weights), type, shape};
+      MOE_ASSIGN(const Tensor ready, backend.prepare_weight("w", host));
+      return op.graph.add_value({"w", ValueKind::kWeight, type, shape, ready.data, false});
+    };
+    const ValueId x = f32(up ? Shape{kTokens, kModel} : Shape{kTokens, kUsed, kHidden});
+    const ValueId ids = op.input<int32_t>(DType::kI32, {kTokens, kUsed}, tokens, ValueKind::kInput, [](size_t) { return 0; });
+    auto* const id = reinterpret_cast<int32_t*>(op.memory.back().data());
+    MOE_ASSIGN(const ValueId w, weight());
+    if (up) {
+      MOE_ASSIGN(const ValueId w_up, weight());
+      op.graph.add_node(which, {x, ids, w, w_up}, GluAttrs{});
+    } else {
+      op.graph.add_node(which, {x, ids, f32({kTokens, kUsed}), w}, ScaleAttrs{});
+    }
+    RunShape run;
+    run.n_tokens = tokens;
+    return run_op(backend, name, op, run, &Work::int8_macs, [&] {
+      for (int64_t t = 0; t < tokens; ++t) choose_experts(rng, id + t * kUsed, kUsed, kExperts);
+    });
+  }
+
+  // k different ones.
+  static void choose_experts(Rng& rng, int32_t* ids, int64_t k, int64_t n_experts) {
+    for (int64_t i = 0; i < k;) {
+      ids[i] = static_cast<int32_t>(rng.below(static_cast<uint64_t>(n_experts)));
+      i += std::find(ids, ids + i, ids[i]) == ids + i;
+    }
+  }
+
+  // Equal rows of random weights, in memory of their own.
+  static void* expert_weights(DType type, const Shape& shape, std::vector<AlignedBytes>& memory) {
+    const int64_t n = shape.last(), rows = shape.elements() / n;
+    const size_t row = dtype_bytes(type, n);
+    memory.push_back(allocate_aligned(row * static_cast<size_t>(rows)));
+    std::byte* const first = memory.back().get();
+    std::vector<float> plain(static_cast<size_t>(n));
+    Rng rng(6);
+    for (float& v : plain) v = rng.normal();
+    traits(type).encode(plain.data(), nullptr, first, n);
+    for (int64_t r = 1; r < rows; ++r) std::memcpy(first + static_cast<size_t>(r) * row, first, row);
+    return first;
+  }
+
   const Program& program_;
   const cpu::KernelTable& kernels_;
   const cpu::Ceilings& ceilings_;
@@ -367,7 +441,10 @@ Status bench_ops(const Program& program, const OpsArguments& arguments) {
   if (!program.json())
     std::printf(
         "moe-bench %s: %s\nceilings: %s\n"
-        "weights of dot_*_t1 come from memory; all else stays in caches, which may read faster than the ceiling\n\n",
+        "_t<n>: for n tokens, time by the thread's processor clock. dot_*_t1, moe_* read their weights from memory; dot_* of "
+        "more\n"
+        "tokens have them in a cache (64 rows of 2048), as has all else, which may then read faster than the ceiling.\n"
+        "of ceiling: the share of the ceiling that is nearest, which is named behind it\n\n",
         kVersion, backend->info().description.c_str(), ceilings_text(ceilings).c_str());
   OpsBench bench(program, *kernels, ceilings, arguments.filter);
   bench.dots();
