@@ -16,7 +16,7 @@ struct Ceilings {
   double f32 = 0;   // scalar: a product and a sum each, as the compiler makes them
 };
 
-// Takes less than a second; the best of many short runs, since whatever else the machine does can only make it slower.
+// Takes about a second; the best of many short runs, since whatever else the machine does can only make it slower.
 // kUnsupported when this processor lacks the instructions, kInvalidArgument for less than one thread. Throws std::bad_alloc
 // without 256 MiB of memory and std::system_error without threads.
 Result<Ceilings> measure_ceilings(Isa isa, int n_threads);
