@@ -44,11 +44,14 @@ class MeanK {
 // Runs tests in one session.
 class Bench {
  public:
-  Bench(Session& session, uint64_t seed, bool exact)
-      : session_(session),
-        exact_(exact),
+  Bench(Program& program, Session& session, const BenchArguments& arguments, const std::vector<Peer>& peers)
+      : program_(program),
+        session_(session),
+        arguments_(arguments),
+        peers_(peers),
+        exact_(arguments.model.exact),
         width_(summarize(session.topology(), session.model().routing_shape()).total.width),
-        rng_(seed) {}
+        rng_(program.seed()) {}
 
   // Makes every sequence that a test needs hold n_depth tokens; what they hold already stays.
   Status fill(const BenchTest& test) {
@@ -62,6 +65,7 @@ class Bench {
   Result<BenchResult> measure(const BenchTest& test, int repetitions, const std::function<void(int)>& on_repetition) {
     BenchResult result;
     result.test = test, result.time = utc_now();
+    for (const Peer& p : peers_) result.peers.push_back({p, {}, false});
     MOE_TRY(fill(test));
     double k_mean = 0;
     {
@@ -79,6 +83,7 @@ class Bench {
       on_repetition(i);
       MOE_ASSIGN(const double seconds, repeat(test));
       result.seconds.push_back(seconds);
+      MOE_TRY(run_peers(test, result.peers));
     }
     if (session_.options().profile)
       result.profile = make_profile(session_.executable().graph(), before, session_.executable().profile(),
@@ -95,6 +100,22 @@ class Bench {
   }
   Token random_token() { return static_cast<Token>(rng_.below(static_cast<uint64_t>(session_.model().config().n_vocab))); }
 
+  // Each once. With peers_may_fail, one that fails is left without rates from then on.
+  Status run_peers(const BenchTest& test, std::vector<PeerResult>& peers) {
+    for (PeerResult& p : peers) {
+      if (p.failed) continue;
+      const auto rate = run_peer(p.peer, arguments_.model.path, test, session_.model().backend().info().n_threads);
+      if (rate.ok()) {
+        p.rates.push_back(*rate);
+        continue;
+      }
+      if (!arguments_.peers_may_fail || interrupted()) return rate.status();
+      program_.warn(test.name() + ": " + rate.status().message());
+      p.failed = true, p.rates.clear();
+    }
+    return Status::Ok();
+  }
+
   Result<double> repeat(const BenchTest& test) {
     for (int s = 0; s < (test.n_gen > 0 ? test.n_seqs : 1); ++s) MOE_TRY(session_.truncate(s, test.n_depth));
     const std::vector<Token> tokens = random_tokens(test.tokens());
@@ -110,7 +131,10 @@ class Bench {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
+  Program& program_;
   Session& session_;
+  const BenchArguments& arguments_;
+  const std::vector<Peer>& peers_;
   bool exact_;
   double width_;
   Rng rng_;
@@ -160,19 +184,36 @@ double sample_deviation(const std::vector<double>& x) {
   return std::sqrt(squares / static_cast<double>(x.size() - 1));
 }
 
-namespace {
-std::vector<double> rates(const BenchResult& r) {
+std::vector<double> BenchResult::rates() const {
   std::vector<double> x;
-  for (const double s : r.seconds) x.push_back(r.test.tokens() / s);
+  for (const double s : seconds) x.push_back(test.tokens() / s);
   return x;
 }
-}  // namespace
 
 double BenchResult::mean_seconds() const { return sample_mean(seconds); }
-double BenchResult::mean_rate() const { return sample_mean(rates(*this)); }
-double BenchResult::rate_deviation() const { return sample_deviation(rates(*this)); }
+double BenchResult::mean_rate() const { return sample_mean(rates()); }
+double BenchResult::rate_deviation() const { return sample_deviation(rates()); }
+
+namespace {
+
+std::vector<Peer> parse_peers(const BenchArguments& a) {
+  std::vector<Peer> peers;
+  for (const std::string& text : a.peers) peers.push_back(or_usage("--vs", parse_peer(text)));
+  if (!peers.empty() && a.n_seqs > 1) usage_error("--vs: peers generate one sequence, leave out --seqs");
+  return peers;
+}
+
+void warn_beyond_context(const Program& program, const Model& model, const BenchTest& t) {
+  const int wanted = t.n_depth + t.n_prompt + t.n_gen, trained = model.config().n_ctx_train;
+  if (trained > 0 && wanted > trained)
+    program.warn(t.name() + ": " + std::to_string(wanted) + " tokens of context, the model was trained with " +
+                 std::to_string(trained) + ": speed is measured, text would be worthless");
+}
+
+}  // namespace
 
 Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_result) {
+  const std::vector<Peer> peers = parse_peers(a);
   const std::vector<int> threads = a.n_threads.empty() ? std::vector<int>{program.n_threads()} : a.n_threads;
   const size_t n_tests = list_tests(a, 1).size() * threads.size() * a.n_batch.size();
   if (n_tests == 0) usage_error("nothing to measure: -p and -n are both 0");
@@ -184,8 +225,9 @@ Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_
     for (const int n_batch : a.n_batch) {
       const std::vector<BenchTest> tests = list_tests(a, n_batch);
       MOE_ASSIGN(const std::unique_ptr<Session> session, open_session(*model, a, tests, n_batch));
-      Bench bench(*session, program.seed(), a.model.exact);
+      Bench bench(program, *session, a, peers);
       for (const BenchTest& test : tests) {
+        warn_beyond_context(program, *model, test);
         progress.update(done, test.name() + ": warm-up");
         auto result = bench.measure(test, a.repetitions, [&](int i) {
           progress.update(done++, test.name() + ": " + std::to_string(i + 1) + "/" + std::to_string(a.repetitions));

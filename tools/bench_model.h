@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/session.h"
+#include "tools/bench_peers.h"
 #include "tools/bench_profile.h"
 #include "tools/model_options.h"
 
@@ -21,6 +22,8 @@ struct BenchArguments {
   int repetitions = 5;
   int n_seqs = 1;
   bool profile = false;
+  std::vector<std::string> peers;  // as parse_peer() reads them
+  bool peers_may_fail = false;
   std::string format = "md";
 };
 
@@ -29,8 +32,10 @@ struct BenchResult {
   BenchWork work;                       // of a repetition
   std::optional<BenchProfile> profile;  // with BenchArguments::profile
   std::vector<double> seconds;          // (repetitions)
+  std::vector<PeerResult> peers;        // as BenchArguments::peers
   std::string time;                     // when it began, ISO 8601
 
+  std::vector<double> rates() const;  // tokens/s of each repetition
   double mean_seconds() const;
   double mean_rate() const;       // tokens/s
   double rate_deviation() const;  // of a sample

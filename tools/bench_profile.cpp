@@ -44,6 +44,12 @@ std::string percent(double share) { return format_fixed(100 * share, 1) + " %"; 
 
 }  // namespace
 
+double BenchProfile::busy() const {
+  double sum = 0;
+  for (const ProfileRow& r : rows) sum += r.busy;
+  return sum;
+}
+
 double BenchProfile::waiting() const {
   double sum = 0;
   for (const ProfileRow& r : rows) sum += r.waiting;
@@ -82,6 +88,7 @@ std::string profile_text(const BenchProfile& p, int repetitions, const cpu::Ceil
                              {"nodes", 5, true},
                              {"ms", 9, true},
                              {"share", 7, true},
+                             {"of work", 7, true},
                              {"then waits", 10, true},
                              {"GB/s", 6, true},
                              {"of read", 7, true},
@@ -94,15 +101,15 @@ std::string profile_text(const BenchProfile& p, int repetitions, const cpu::Ceil
   for (const ProfileRow& r : p.rows) {
     const double seconds = r.busy / p.n_threads;
     const bool ran = seconds > 0;
-    text += table.row({r.op, std::to_string(r.nodes), clock_ms(r.busy), percent(r.busy / p.thread_seconds()),
-                       percent(r.waiting / p.thread_seconds()), ran ? format_fixed(r.work.bytes_read / seconds / 1e9, 1) : "-",
-                       ran ? percent(r.work.bytes_read / seconds / c.read) : "-",
-                       ran ? format_fixed(r.work.macs() / seconds / 1e9, 1) : "-",
-                       ran ? percent(share_of_peak(r.work, c, seconds)) : "-"});
+    text += table.row(
+        {r.op, std::to_string(r.nodes), clock_ms(r.busy), percent(r.busy / p.thread_seconds()), percent(r.busy / p.busy()),
+         percent(r.waiting / p.thread_seconds()), ran ? format_fixed(r.work.bytes_read / seconds / 1e9, 1) : "-",
+         ran ? percent(r.work.bytes_read / seconds / c.read) : "-", ran ? format_fixed(r.work.macs() / seconds / 1e9, 1) : "-",
+         ran ? percent(share_of_peak(r.work, c, seconds)) : "-"});
   }
   for (const Rest& r : rest_of(p))
-    text +=
-        table.row({r.name, "", clock_ms(r.thread_seconds), percent(r.thread_seconds / p.thread_seconds()), "", "", "", "", ""});
+    text += table.row(
+        {r.name, "", clock_ms(r.thread_seconds), percent(r.thread_seconds / p.thread_seconds()), "", "", "", "", "", ""});
   return text;
 }
 
@@ -115,6 +122,7 @@ Json profile_json(const BenchProfile& p, int repetitions, const cpu::Ceilings& c
                     {"nodes", r.nodes},
                     {"seconds", seconds / repetitions},
                     {"share", r.busy / p.thread_seconds()},
+                    {"share_of_work", r.busy / p.busy()},
                     {"share_waiting_after", r.waiting / p.thread_seconds()},
                     {"gb_per_s", rate(r.work.bytes_read / 1e9)},
                     {"share_of_read", rate(r.work.bytes_read / c.read)},

@@ -26,6 +26,7 @@ struct BenchProfile {
   std::vector<ProfileRow> rows;  // most time first
 
   double thread_seconds() const { return seconds * n_threads; }
+  double busy() const;      // of all rows
   double waiting() const;   // of all rows
   double starting() const;  // waking threads for runs and collecting them, thread-seconds
   double outside() const;   // between runs: choosing tokens, checking logits, thread-seconds

@@ -23,6 +23,35 @@ const MarkdownTable& model_table() {
   return table;
 }
 
+// "333.1 ± 2 %": the median and the spread.
+std::string rate_text(const std::vector<double>& rates) {
+  return format_fixed(median(rates), 1) + " ± " + format_fixed(100 * spread(rates), 0) + " %";
+}
+
+MarkdownTable versus_table(const std::vector<PeerResult>& peers) {
+  std::vector<MarkdownTable::Column> columns = {{"model", 24, false},  {"size", 8, true},    {"test", 14, true},
+                                                {"moe t/s", 14, true}, {"of read", 7, true}, {"of peak", 7, true}};
+  for (const PeerResult& p : peers) {
+    columns.push_back({p.peer.name + " t/s", 14, true});
+    columns.push_back({"moe / " + p.peer.name, 6, true});
+  }
+  return MarkdownTable(columns);
+}
+
+Json versus_json(const BenchResult& r) {
+  Json peers = Json::array();
+  for (const PeerResult& p : r.peers) {
+    const bool ran = !p.rates.empty();
+    peers.push_back({{"name", p.peer.name},
+                     {"command", p.peer.command},
+                     {"samples_ts", p.rates},
+                     {"median_ts", ran ? Json(median(p.rates)) : Json()},
+                     {"spread", ran ? Json(spread(p.rates)) : Json()},
+                     {"ratio", ran ? Json(median(r.rates()) / median(p.rates)) : Json()}});
+  }
+  return {{"median_ts", median(r.rates())}, {"spread", spread(r.rates())}, {"peers", peers}};
+}
+
 std::string percent(double share) { return format_fixed(100 * share, 1) + " %"; }
 
 }  // namespace
@@ -69,6 +98,7 @@ Json bench_json(const Model& model, const BenchArguments& a, const BenchResult& 
               {"ceiling_int8_gmac_per_s", c.int8 / 1e9},
               {"ceiling_bf16_gmac_per_s", c.bf16 / 1e9},
               {"ceiling_f32_gmac_per_s", c.f32 / 1e9}};
+  if (!r.peers.empty()) row.update(versus_json(r));
   if (r.profile) row["profile"] = profile_json(*r.profile, static_cast<int>(r.seconds.size()), c);
   return row;
 }
@@ -98,15 +128,17 @@ void BenchReport::finish() {
 
 // A row beside ceilings of another number of threads begins a new table.
 void BenchReport::print_markdown(const Model& model, const BenchResult& r, const cpu::Ceilings& c) {
-  if (described_threads_ != c.n_threads) {
+  const bool begins = described_threads_ != c.n_threads;
+  if (begins) {
     const std::string routing = topology_text(arguments_.model);
     std::printf("%smoe-bench %s: %s%s%s%s\n", described_threads_ ? "\n" : "", kVersion,
                 model.backend().info().description.c_str(), arguments_.model.exact ? ", exact" : "",
                 routing.empty() ? "" : "; ", routing.c_str());
     std::printf("ceilings: %s\n\n", ceilings_text(c).c_str());
-    if (!r.profile) std::fputs(model_table().head().c_str(), stdout);
     described_threads_ = c.n_threads;
   }
+  if (!r.peers.empty()) return print_versus(model, r, c, begins);
+  if (begins && !r.profile) std::fputs(model_table().head().c_str(), stdout);
   const double seconds = r.mean_seconds();
   const std::string row = model_table().row(
       {model_type(model.file(), model.config().arch), format_bytes(static_cast<double>(weight_bytes(model.file()))),
@@ -118,6 +150,24 @@ void BenchReport::print_markdown(const Model& model, const BenchResult& r, const
   if (r.profile) std::fputs(model_table().head().c_str(), stdout);
   std::fputs(row.c_str(), stdout);
   if (r.profile) std::printf("\n%s\n", profile_text(*r.profile, static_cast<int>(r.seconds.size()), c).c_str());
+}
+
+// Medians: what else a machine does slows single runs, by much.
+void BenchReport::print_versus(const Model& model, const BenchResult& r, const cpu::Ceilings& c, bool begins) {
+  const MarkdownTable table = versus_table(r.peers);
+  if (begins) std::fputs(table.head().c_str(), stdout);
+  const double rate = median(r.rates()), seconds = r.test.tokens() / rate;
+  std::vector<std::string> cells = {model_type(model.file(), model.config().arch),
+                                    format_bytes(static_cast<double>(weight_bytes(model.file()))),
+                                    r.test.name(),
+                                    rate_text(r.rates()),
+                                    percent(r.work.bytes_read / seconds / c.read),
+                                    percent(share_of_peak(r.work, c, seconds))};
+  for (const PeerResult& p : r.peers) {
+    cells.push_back(p.rates.empty() ? "-" : rate_text(p.rates));
+    cells.push_back(p.rates.empty() ? "-" : format_fixed(rate / median(p.rates), 2));
+  }
+  std::fputs(table.row(cells).c_str(), stdout);
 }
 
 // As llama-bench: every field in quotes, no samples.

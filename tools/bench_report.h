@@ -26,6 +26,7 @@ class BenchReport {
  private:
   Result<const cpu::Ceilings*> ceilings_for(int n_threads);
   void print_markdown(const Model& model, const BenchResult& result, const cpu::Ceilings& ceilings);
+  void print_versus(const Model& model, const BenchResult& result, const cpu::Ceilings& ceilings, bool begins);
   void print_csv(const nlohmann::ordered_json& row);
 
   Program& program_;

@@ -20,7 +20,7 @@ std::string MarkdownTable::head() const {
   std::vector<std::string> titles;
   std::string line = "|";
   for (const Column& c : columns_) {
-    titles.emplace_back(c.title);
+    titles.push_back(c.title);
     const size_t width = std::max(c.width, display_width(c.title));
     line += (c.right ? " " : " :") + std::string(width - 1, '-') + (c.right ? ": |" : " |");
   }

@@ -9,7 +9,7 @@ namespace moe::tools {
 class MarkdownTable {
  public:
   struct Column {
-    const char* title;
+    std::string title;
     size_t width;
     bool right;
   };

@@ -37,6 +37,9 @@ void add_options(Program& program, Arguments& a) {
   app.add_option("-o,--output", a.bench.format, "md, json or csv")
       ->check(CLI::IsMember({"md", "json", "csv"}))
       ->capture_default_str();
+  app.add_option("--vs", a.bench.peers,
+                 "NAME=COMMAND, repeatable: a peer's llama-bench or llama-sweep-bench, run in turns with ours");
+  app.add_flag("--vs-may-fail", a.bench.peers_may_fail, "warn where a peer fails and go on without it");
   app.add_flag("--ceilings", a.ceilings, "measure the machine's memory and arithmetic instead of a model");
   add_topology_options(app, a.bench.model);
   CLI::App* ops = app.add_subcommand("ops", "measure each kernel instead of a model");
@@ -50,6 +53,8 @@ Status run(Program& program, Arguments& a) {
   if (a.bench.model.path.empty()) usage_error("MODEL is required unless --ceilings or ops is given");
   if (program.json()) a.bench.format = "json";
   if (a.bench.profile && a.bench.format == "csv") usage_error("--profile: wanted -o md or json, found csv");
+  if (a.bench.profile && !a.bench.peers.empty()) usage_error("--profile and --vs: wanted one of them");
+  if (!a.bench.peers.empty() && a.bench.format == "csv") usage_error("--vs: wanted -o md or json, found csv");
   BenchReport report(program, a.bench);
   Status failed;
   const Status status = run_bench(program, a.bench, [&](const Model& model, const BenchResult& result) {

@@ -113,12 +113,13 @@ TEST_CASE("a row's seconds are those of the clock in one repetition") {
   CHECK(rows[0]["op"] == "linear q8_0");
   CHECK(rows[0]["seconds"] == doctest::Approx(0.8));
   CHECK(rows[0]["share"] == doctest::Approx(0.4));
+  CHECK(rows[0]["share_of_work"] == doctest::Approx(0.8));
   CHECK(rows[0]["gb_per_s"] == doctest::Approx(1));
   CHECK(rows[0]["share_of_read"] == doctest::Approx(0.25));
   CHECK(rows[0]["gmac_per_s"] == doctest::Approx(2));
   CHECK(rows[0]["share_of_peak"] == doctest::Approx(0.5));
   const std::string text = profile_text(p, 5, c);
-  CHECK(text.find("| linear q8_0              |     3 |    800.00 |  40.0 % |     20.0 % |") != std::string::npos);
+  CHECK(text.find("| linear q8_0              |     3 |    800.00 |  40.0 % |  80.0 % |     20.0 % |") != std::string::npos);
   CHECK(text.find("| preempted by others      |       |    200.00 |  10.0 % |") != std::string::npos);
 }
 

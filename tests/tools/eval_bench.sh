@@ -93,6 +93,28 @@ run moe-bench "$model" -p 8 -n 0 -r 2 --seed 1 --profile --json
 test_is bench_profile_shares_add_up eval 'sed -n "s/.*\"share\": \([-0-9.e]*\).*/\1/p" "$out" | awk "{ s += \$1 } END { exit !(s > 0.999 && s < 1.001) }"'
 run moe-bench "$model" --profile -o csv
 test_is bench_refuses_a_profile_in_csv fails 2 'wanted -o md or json'
+cat > "$folder/peer.sh" <<'END'
+# Stands for llama-bench: half a token a second, whatever is asked.
+while [ $# -gt 0 ]; do
+  case $1 in -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; esac
+  shift
+done
+echo "[{\"n_prompt\": $p, \"n_gen\": $n, \"n_depth\": ${d:-0}, \"avg_ts\": 0.5}]"
+END
+run moe-bench "$model" -p 8 -n 2 -d 0,4 -r 3 --seed 1 --vs "slow=sh $folder/peer.sh" --vs "sh $folder/peer.sh --other"
+test_is bench_shows_a_ratio_a_test [ "$(grep -c ' 0.5 ± 0 % | .* 0.5 ± 0 % | ' "$out")" = 4 ]
+test_is bench_names_its_peers eval 'grep -q "| *slow t/s | moe / slow | *sh t/s | moe / sh |" "$out"'
+run moe-bench "$model" -p 8 -n 0 -r 3 --seed 1 --vs "slow=sh $folder/peer.sh" --json
+test_is bench_runs_a_peer_once_a_repetition [ "$(sed -n '/"peers"/,/]/p' "$out" | grep -c '^ *0.5,*$')" = 3 ]
+run moe-bench "$model" -p 8 -n 0 -r 1 --vs "bad=echo nothing here;"
+test_is bench_says_which_peer_failed fails 1 "vs bad: "
+run moe-bench "$model" -p 8 -n 2 -r 1 --vs "bad=false" --vs "slow=sh $folder/peer.sh" --vs-may-fail
+test_is bench_goes_on_without_a_failed_peer eval '[ "$rc" = 0 ] && [ "$(grep -c "| *- | *- | *0.5" "$out")" = 2 ]'
+test_is bench_warns_of_a_failed_peer eval 'grep -q "warning: pp8: --vs bad: exit status 1" "$err"'
+run moe-bench "$model" -p 8 -n 0 --vs "="
+test_is bench_refuses_a_peer_without_a_command fails 2 'wanted COMMAND or NAME=COMMAND'
+run moe-bench "$model" -p 0 -n 1 -d 2000 -r 1 --seed 1
+test_is bench_warns_beyond_the_trained_context eval 'grep -q "warning: tg1 @ d2000: 2001 tokens of context" "$err"'
 run moe-bench "$model" -p 0 -n 0
 test_is bench_refuses_to_measure_nothing fails 2 'nothing to measure'
 run moe-bench
@@ -102,4 +124,6 @@ test_is bench_measures_ceilings [ "$(value isa)" = '"scalar"' ]
 run moe-bench --isa nosuch --ceilings
 test_is bench_lists_instruction_sets fails 1 'nosuch'
 run moe-bench ops --isa scalar --filter dot_q4_k_a8 --json
-test_is bench_measures_kernels_by_name [ "$(grep -c '"kernel": "dot_q4_k_a8_t' "$out")" = 2 ]
+test_is bench_measures_kernels_by_name [ "$(grep -c '"kernel": "dot_q4_k_a8_t' "$out")" = 4 ]
+run moe-bench ops --isa scalar --filter moe_down_q4_k_t1 --json
+test_is bench_measures_whole_ops [ "$(grep -c '"kernel": "moe_down_q4_k_t1"' "$out")" = 1 ]
