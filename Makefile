@@ -190,11 +190,10 @@ unit-test: $(TESTS)
 lint: lib
 	@$(SCRIPT_ENV) tests/run_tests.sh $(LINTERS)
 
-BENCH_ARGS ?= -p 512 -n 128
-$(OUT)/bench.gguf: $(BIN)/moe-inspect
-	$(BIN)/moe-inspect synth $@
-bench: all $(OUT)/bench.gguf
-	$(BIN)/moe-bench $(OUT)/bench.gguf $(BENCH_ARGS)
+# MODELS="a.gguf b.gguf" PEERS="llama.cpp=/path/llama-bench": the script says what else there is to set.
+BENCH_SETTINGS := MODELS PEERS DEEP_MODELS DEEP_PEERS BENCH_ARGS DEEP_ARGS REPETITIONS THREADS
+bench: all
+	$(Q)BUILD='$(OUT)' CXX='$(CXX)' $(foreach v,$(BENCH_SETTINGS),$(if $($(v)),$(v)='$($(v))')) tools/bench_table.sh
 
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
@@ -235,7 +234,7 @@ make test           build and run every test         TESTS_ARGS='-tc=*rope*' sel
 make unit-test      only build/bin/moe-tests
 make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
-make bench          speed of a synthetic model on this machine
+make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package
 make clean          remove $(BUILD)/
