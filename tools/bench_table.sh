@@ -41,7 +41,7 @@ measure() {
 
 # Tables of several calls in one: heads but the first are left out. Calls with other peers have another head, which stays.
 join() {
-  awk '/^\| model / { if ($0 == head) { skip = 1; next } head = $0; print (NR > 1 ? "\n" : "") $0; next }
+  awk '/^\| model / { if ($0 == head) { skip = 1; next } print (head ? "\n" : "") $0; head = $0; next }
        skip { skip = 0; next }
        /^\|/ { print }'
 }
