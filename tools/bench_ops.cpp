@@ -124,24 +124,10 @@ class OpsBench {
     measure("rope_half_split", {2 * in + out}, [&] { k.rope_half_split(x, y, y + n / 2, z, n / 2); });
   }
 
-  // The two products of attention over a cache of one head: scores and weighted values.
+  // The parts of attention over a cache of one head of 128: a chunk's panels, and one or many queries that meet them.
   void attention_pieces() {
-    constexpr int64_t kHead = 128, kKeys = 1024;
-    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
-      const DTypeTraits& t = traits(type);
-      const size_t row = dtype_bytes(type, kHead);
-      const Work work{static_cast<double>(row) * kKeys, 0, double(kHead) * kKeys};
-      fill_weights(t, kHead, kKeys);
-      const void* query[] = {x_.data()};
-      float* scores[] = {z_.data()};
-      const auto i = static_cast<size_t>(type);
-      measure(std::string("scores_") + t.name, work, [&] {
-        kernels_.dot_f32[i]({weights_.get(), row, kHead, kKeys, query, 1, scores});
-      });
-      measure(std::string("values_") + t.name, work, [&] {
-        kernels_.accumulate[i]({weights_.get(), row, kHead, kKeys, x_.data(), z_.data()});
-      });
-    }
+    attention_pieces("f32", kernels_.attention, &Work::f32_macs, 1);
+    attention_pieces("bf16", kernels_.attention_bf16, &Work::bf16_macs, 2);
   }
 
   // Whole ops, through the backend: what the drivers add to the kernels.
@@ -223,6 +209,38 @@ class OpsBench {
     for (float& v : plain) v = rng.normal();
     t.encode(plain.data(), nullptr, weights_.get(), n);
     for (int64_t r = 1; r < rows; ++r) std::memcpy(weights_.get() + static_cast<size_t>(r) * row, weights_.get(), row);
+  }
+
+  // `numbers` of four bytes together make a step.
+  void attention_pieces(const std::string& products, const cpu::AttentionKernels& k, double Work::*macs, int64_t numbers) {
+    constexpr int64_t kHead = 128, kQueries = 128, kChunks = 64;
+    if (!k.attend) return;
+    const auto floats = [](int64_t n) { return std::vector<float>(static_cast<size_t>(n)); };
+    std::vector<float> keys = floats(kHead * cpu::kAttendKeys), values = keys, weights = floats(kQueries * cpu::kAttendKeys);
+    std::vector<float> acc = floats(kQueries * kHead), top = floats(kQueries), sum = top;
+    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+      const auto i = static_cast<size_t>(type);
+      if (!k.pack_keys[i]) continue;
+      const size_t row = dtype_bytes(type, kHead), chunk = row * cpu::kAttendKeys;
+      const Work work{static_cast<double>(chunk)};
+      size_t at = 0;
+      const auto pack = [&](void (*fn)(const cpu::PackArgs&), std::vector<float>& panel) {
+        fn({weights_.get() + at % kChunks * chunk, row, kHead, 0, cpu::kAttendKeys, panel.data()}), ++at;
+      };
+      fill_weights(traits(type), kHead, kChunks * cpu::kAttendKeys);
+      const std::string name = std::string(traits(type).name) + "_" + products;
+      measure("pack_keys_" + name, work, [&] { pack(k.pack_keys[i], keys); });
+      measure("pack_values_" + name, work, [&] { pack(k.pack_values[i], values); });
+    }
+    const std::vector<int32_t> from(kQueries), to(kQueries, cpu::kAttendKeys);
+    for (const int64_t n : {1, 8, 128}) {
+      Work work;
+      work.*macs = static_cast<double>(n * cpu::kAttendKeys * 2 * kHead);
+      measure("attend_" + products + "_q" + std::to_string(n), work, [&] {
+        k.attend({kHead, kHead, 1e-6f, 0, keys.data(), values.data(), n, activations_.data(), kHead / numbers, from.data(),
+                  to.data(), weights.data(), top.data(), sum.data(), acc.data()});
+      });
+    }
   }
 
   Work dot_work(const DTypeTraits& t, int64_t rows, int64_t tokens, DType activations) const {

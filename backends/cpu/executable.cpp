@@ -12,6 +12,13 @@ size_t max_scratch(const Graph& g, int64_t max_tokens) {
   return most;
 }
 
+size_t max_meeting(const Graph& g, int parts) {
+  size_t most = 0;
+  for (const Node& n : g.nodes)
+    if (const auto bytes = driver(n.op).shared_bytes) most = std::max(most, bytes(g, n, parts));
+  return most;
+}
+
 bool same_static_extents(const Shape& wanted, const Shape& given) {
   if (wanted.rank != given.rank) return false;
   for (int i = 0; i < wanted.rank; ++i)
@@ -41,8 +48,10 @@ CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const K
     scratch_.emplace_back(scratch_bytes);
   }
   if (options.profile) times_.assign(n_threads, ThreadTimes(graph_.nodes.size()));
+  const size_t meeting_bytes = max_meeting(graph_, pool.size());
+  meeting_ = allocate_aligned(meeting_bytes);
   tasks_ = std::make_unique<std::atomic<int64_t>[]>(graph_.nodes.size());
-  stats_.arena_bytes = shared_bytes + (n_threads - 1) * plan_few_.arena_bytes + n_threads * scratch_bytes;
+  stats_.arena_bytes = shared_bytes + (n_threads - 1) * plan_few_.arena_bytes + n_threads * scratch_bytes + meeting_bytes;
   place_temps();
 }
 
@@ -125,7 +134,7 @@ void CpuExecutable::run_thread(const RunShape& shape, int thread) {
     const bool alone = steps[i].replicated;
     driver(graph_.nodes[i].op)
         .run({graph_, graph_.nodes[i], kernels_, shape, alone ? 0 : thread, alone ? 1 : pool_.size(),
-              scratch_[static_cast<size_t>(thread)], pool_, tasks_[i], addresses.data(), watch, i});
+              scratch_[static_cast<size_t>(thread)], meeting_.get(), pool_, tasks_[i], addresses.data(), watch, i});
     watch.worked(i);
   }
 }

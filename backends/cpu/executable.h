@@ -42,6 +42,7 @@ class CpuExecutable final : public Executable {
   AlignedBytes shared_;                // arena of values that threads share
   std::vector<AlignedBytes> private_;  // (threads − 1) copies of replicated values; thread 0's are in the shared arena
   std::vector<Arena> scratch_;         // (threads)
+  AlignedBytes meeting_;               // OpContext::shared
   std::vector<Addresses> few_, many_;  // (threads), (1): with many tokens every thread sees the same
   std::unique_ptr<std::atomic<int64_t>[]> tasks_;  // (n nodes)
   std::vector<ThreadTimes> times_;                 // (threads); none unless profiled

@@ -58,6 +58,50 @@ struct GluParams {
   float limit;  // > 0: clamped variant, see GluAttrs
 };
 
+// Attention takes a cache in chunks of kAttendKeys keys of one key head, at multiples of kAttendKeys in the context. Rows of
+// the cache become panels, whose unit is a step: a float, or a pair of bfloat16.
+//
+//   keys    (steps of head_dim, kAttendKeys)    values  (steps of kAttendKeys, v_dim rounded up to kAttendAlign)
+inline constexpr int64_t kAttendKeys = 128;
+inline constexpr int64_t kAttendAlign = 16;
+
+struct PackArgs {
+  const void* rows;  // of the cache, from the chunk's first key on
+  size_t stride;     // bytes between rows
+  int64_t dim;
+  int64_t begin, end;  // keys of the chunk to pack, begin < end ≤ kAttendKeys; some before `begin` may be packed too
+  float* panel;
+};
+
+// Folds a chunk into each query's running result: score s = softcap(scale · q · k), then
+//
+//   top' = max(top, s_j)   sum' = sum · exp(top − top') + Σ_j exp(s_j − top')   acc' = acc · exp(top − top') + Σ_j exp(s_j −
+//   top') v_j
+//
+// over the keys j that the query sees. A result begins as top −inf, sum and acc 0. A query's bits depend neither on the other
+// queries nor on what invisible keys hold.
+struct AttendArgs {
+  int64_t head_dim, v_dim;
+  float scale, softcap;  // softcap 0: none
+  const float* keys;     // panels
+  const float* values;
+  int64_t n_queries;
+  const float* q;  // (n_queries, q_stride) head_dim numbers as steps; a half-filled pair has 0 in its other half
+  int64_t q_stride;
+  const int32_t* from;  // (n_queries) sees keys from .. to of the chunk; from ≥ to: none
+  const int32_t* to;
+  float* weights;  // (n_queries, kAttendKeys) scratch
+  float* top;      // (n_queries)
+  float* sum;      // (n_queries)
+  float* acc;      // (n_queries, v_dim rounded up to kAttendAlign)
+};
+
+struct AttentionKernels {
+  void (*pack_keys[kNumDTypes])(const PackArgs&);  // per format of the cache
+  void (*pack_values[kNumDTypes])(const PackArgs&);
+  void (*attend)(const AttendArgs&);
+};
+
 struct KernelTable {
   const char* isa;
 
@@ -67,8 +111,11 @@ struct KernelTable {
   DotFn dot_f32[kNumDTypes];
   DotFn dot_a8[kNumDTypes];
   DotFn dot_bf16[kNumDTypes];
-  AccumulateFn accumulate[kNumDTypes];                                 // also the value side of attention over the cache
+  AccumulateFn accumulate[kNumDTypes];
   void (*decode[kNumDTypes])(const void* row, float* out, int64_t n);  // one row to floats: embedding lookups
+
+  AttentionKernels attention;       // products of floats: caches of f32, f16 and q8_0
+  AttentionKernels attention_bf16;  // products of bfloat16 pairs: f16 and q8_0; nulls where an ISA does not multiply them
 
   void (*quantize_a8)(const float* x, void* blocks, int64_t n);  // n a multiple of 32; NaN becomes 0, ±inf saturates its block
   void (*encode_bf16)(const float* x, void* out, int64_t n);     // any n; the bits of f32_to_bf16, core/half.h

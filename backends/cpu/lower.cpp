@@ -35,6 +35,21 @@ DType activation_for(const Graph& g, const Node& n, const Product& p, const Kern
   return common.value_or(DType::kF32);
 }
 
+// What attention over these caches wants its queries rounded to.
+DType query_for(const Graph& g, const Node& n, const KernelTable& k) {
+  for (const size_t cache : {size_t{3}, size_t{4}}) {
+    if (n.in[cache] == kNone) continue;
+    if (!k.attention_bf16.pack_keys[static_cast<size_t>(g.value(n.in[cache]).dtype)]) return DType::kF32;
+  }
+  return DType::kBF16;
+}
+
+DType rounded_to(const Graph& g, const Node& n, const KernelTable& k) {
+  if (n.op == Op::kAttention) return query_for(g, n, k);
+  const Product* p = product(n.op);
+  return p ? activation_for(g, n, *p, k) : DType::kF32;
+}
+
 }  // namespace
 
 Graph round_activations(const Graph& from, const KernelTable& k) {
@@ -42,8 +57,7 @@ Graph round_activations(const Graph& from, const KernelTable& k) {
   g.nodes.clear();
   std::map<std::pair<ValueId, DType>, ValueId> rounded;
   for (Node n : from.nodes) {
-    const Product* p = product(n.op);
-    if (const DType to = p ? activation_for(from, n, *p, k) : DType::kF32; to != DType::kF32) {
+    if (const DType to = rounded_to(from, n, k); to != DType::kF32) {
       auto [it, fresh] = rounded.try_emplace({n.in[0], to}, kNone);
       if (fresh) it->second = g.add_node(Op::kQuantizeAct, {n.in[0]}, QuantizeActAttrs{to}, n.layer);
       n.in[0] = it->second;

@@ -17,8 +17,9 @@ struct OpContext {
   const Node& node;
   const KernelTable& kernels;
   RunShape shape;
-  int part, parts;  // this thread's share; (0, 1) when every thread runs the whole op into its own copy of the outputs
-  Arena& scratch;   // of this thread; drivers open a Frame
+  int part, parts;    // this thread's share; (0, 1) when every thread runs the whole op into its own copy of the outputs
+  Arena& scratch;     // of this thread; drivers open a Frame
+  std::byte* shared;  // by the parts, Driver::shared_bytes; the op before may still use it until they have met at a barrier
   ThreadPool& pool;
   std::atomic<int64_t>& next_task;  // 0 at the start of the op; shared by the parts
   void* const* address;             // (n values) where each value is for this thread
@@ -62,6 +63,8 @@ struct Driver {
   bool replicable;
   // Scratch that one thread needs, at most, for max_tokens rows.
   size_t (*scratch_bytes)(const Graph&, const Node&, int64_t max_tokens);
+  // Memory that the parts need together, at most; null: none.
+  size_t (*shared_bytes)(const Graph&, const Node&, int parts) = nullptr;
 };
 const Driver& driver(Op op);
 
@@ -103,5 +106,6 @@ size_t scratch_linear(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_moe(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_attention(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_route(const Graph&, const Node&, int64_t max_tokens);
+size_t shared_attention(const Graph&, const Node&, int parts);
 
 }  // namespace moe::cpu

@@ -6,7 +6,7 @@
 namespace moe {
 namespace {
 
-// q (T, n_head·head_dim), k (T, n_kv_head·head_dim), v (T, n_kv_head·v_dim),
+// q (T, n_head·head_dim; float32, or bfloat16 where the backend rounded it), k (T, n_kv_head·head_dim), v (T, n_kv_head·v_dim),
 // cache_k (n_slots, n_kv_head, n_ctx, head_dim), cache_v (n_slots, n_kv_head, n_ctx, v_dim), positions and slots (T), sinks
 // (n_head)
 //
@@ -31,9 +31,10 @@ Status infer_attention(const Graph& g, const Node& n, std::vector<Value>& out) {
       .let('k', a.n_kv_head * a.head_dim)
       .let('v', a.n_kv_head * a.v_dim)
       .let('y', a.n_head * a.v_dim);
-  rule.in(0, Accept::kF32, "Nq").in(1, Accept::kF32, "Nk").in(2, Accept::kF32, "Nv");
+  rule.in(0, Accept::kActivation, "Nq").in(1, Accept::kF32, "Nk").in(2, Accept::kF32, "Nv");
   rule.in(3, Accept::kCache, "sgcd").in(4, Accept::kCache, "sgce");
   rule.in(5, Accept::kI32, "N").in(6, Accept::kI32, "N").in(7, Accept::kF32, "h");
+  if (rule.ok()) rule.require(g.value(n.in[0]).dtype != DType::kA8, "q of f32 or bf16");
   for (const size_t i : {size_t{3}, size_t{4}}) {
     if (!rule.ok() || n.in[i] == kNone) continue;
     const Value& cache = g.value(n.in[i]);

@@ -16,6 +16,8 @@
 //
 #include "backends/cpu/rows/encode.inl"
 #include "backends/cpu/rows/reduce.inl"
+//
+#include "backends/cpu/attn/attend.inl"
 
 namespace moe::cpu {
 namespace {
@@ -56,6 +58,11 @@ constexpr KernelTable make_table(const char* isa) {
   add_format<IQ4_NL>(t, DType::kIQ4_NL);
   add_format<MXFP4>(t, DType::kMXFP4);
   t.accumulate[static_cast<int>(DType::kQ8_0)] = accumulate_q8_0;
+
+  add_cache<FloatSteps, CachePlain<PlainF32>>(t.attention, DType::kF32);
+  add_cache<FloatSteps, CachePlain<PlainF16>>(t.attention, DType::kF16);
+  add_cache<FloatSteps, CacheQ8_0>(t.attention, DType::kQ8_0);
+  t.attention.attend = attend_chunk<FloatSteps>;
 
   t.quantize_a8 = row_quantize_a8;
   t.encode_bf16 = row_encode_bf16;

@@ -10,7 +10,7 @@ const Driver& driver(Op op) {
       {run_embed, true, scratch_none},         {run_linear, false, scratch_linear},
       {run_head_linear, false, scratch_none},  {run_rms_norm, true, scratch_none},
       {run_layer_norm, true, scratch_none},    {run_rope_table, true, scratch_none},
-      {run_rope, true, scratch_none},          {run_attention, false, scratch_attention},
+      {run_rope, true, scratch_none},          {run_attention, false, scratch_attention, shared_attention},
       {run_softmax, true, scratch_none},       {run_silu, true, scratch_none},
       {run_gelu, true, scratch_none},          {run_sigmoid, true, scratch_none},
       {run_glu, true, scratch_none},           {run_add, true, scratch_none},

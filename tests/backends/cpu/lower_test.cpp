@@ -94,4 +94,37 @@ TEST_CASE("a product of weights that want different activations keeps float32") 
     }
 }
 
+void no_packing(const PackArgs&) {}
+
+// The type of the queries of an attention over these caches.
+DType queries_over(DType keys, DType values, const KernelTable& k) {
+  Graph g;
+  const auto add = [&](ValueKind kind, DType dtype, Shape shape) {
+    Value v;
+    v.name = "v" + std::to_string(g.values.size()), v.kind = kind, v.dtype = dtype, v.shape = shape;
+    return g.add_value(v);
+  };
+  const ValueId q = add(ValueKind::kInput, DType::kF32, {kTokens, 64}),
+                row = add(ValueKind::kInput, DType::kF32, {kTokens, 32});
+  const ValueId cache_k = add(ValueKind::kState, keys, {1, 1, 8, 32}), cache_v = add(ValueKind::kState, values, {1, 1, 8, 32});
+  const ValueId at = add(ValueKind::kInput, DType::kI32, {kTokens});
+  AttentionAttrs a;
+  a.n_head = 2, a.n_kv_head = 1, a.head_dim = a.v_dim = 32;
+  g.add_node(Op::kAttention, {q, row, row, cache_k, cache_v, at, at}, a);
+  g.value(g.nodes.back().out[0]).output = true;
+  const Graph lowered = round_activations(g, k);
+  CHECK(lowered.validate().ok());
+  return lowered.value(lowered.nodes.back().in[0]).dtype;
+}
+
+TEST_CASE("queries are rounded where all their caches have kernels for pairs of bfloat16") {
+  KernelTable k = kernels(true);
+  CHECK(queries_over(DType::kF16, DType::kF16, k) == DType::kF32);
+  for (const DType t : {DType::kF16, DType::kQ8_0}) k.attention_bf16.pack_keys[static_cast<size_t>(t)] = no_packing;
+  CHECK(queries_over(DType::kF16, DType::kF16, k) == DType::kBF16);
+  CHECK(queries_over(DType::kQ8_0, DType::kF16, k) == DType::kBF16);
+  CHECK(queries_over(DType::kF32, DType::kF32, k) == DType::kF32);
+  CHECK(queries_over(DType::kF16, DType::kF32, k) == DType::kF32);
+}
+
 }  // namespace moe::cpu
