@@ -3,6 +3,7 @@
 // compiled like any other and leaks no symbol that was compiled for a processor the host may not be.
 #include "backends/cpu/ceilings.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/cpu_count.h"
 #include "core/threads.h"
 
 #if defined(__x86_64__)
@@ -197,6 +199,38 @@ double measure_mul_adds(ThreadPool& pool, const MulAdds& m) {
   return rate;
 }
 
+// A processor of each core that this process may use.
+std::vector<int> one_of_each_core() {
+  std::vector<int> chosen;
+  for (const int cpu : allowed_cpus()) {
+    chosen.push_back(cpu);
+    if (count_cores("/", chosen) < static_cast<int>(chosen.size())) chosen.pop_back();
+  }
+  return chosen;
+}
+
+// Keeps a thread on a core of its own while it lives, where there are enough: two threads that the system puts on one core of a
+// busy machine read in turns.
+class OnCore {
+ public:
+  OnCore(const std::vector<int>& cores, int thread, int n_threads) {
+    if (static_cast<int>(cores.size()) < n_threads || sched_getaffinity(0, sizeof before_, &before_) != 0) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cores[static_cast<size_t>(thread)], &one);
+    moved_ = sched_setaffinity(0, sizeof one, &one) == 0;
+  }
+  ~OnCore() {
+    if (moved_) sched_setaffinity(0, sizeof before_, &before_);
+  }
+  OnCore(const OnCore&) = delete;
+  OnCore& operator=(const OnCore&) = delete;
+
+ private:
+  cpu_set_t before_{};
+  bool moved_ = false;
+};
+
 // Threads share the memory, so here the time from the first one's start to the last one's end counts. A pass reads a window;
 // the next one reads on behind it, so that no cache holds anything of it. All passes are in one run of the pool: waking a
 // thread takes a tenth of what a pass does. Prefetches and several streams a thread were tried and read no faster (Zen 5).
@@ -207,9 +241,11 @@ double measure_read(ThreadPool& pool, ReadLoop read) {
   const uintptr_t first = (reinterpret_cast<uintptr_t>(bytes.get()) + kPage - 1) / kPage * kPage;
   madvise(reinterpret_cast<void*>(first), kReadBytes - kPage, MADV_HUGEPAGE);
   std::vector<Clock::time_point> starts(static_cast<size_t>(pool.size()));
+  const std::vector<int> cores = one_of_each_core();
   double best = 1e9;
   bool more = true;
   auto passes = [&](int thread) {
+    const OnCore here(cores, thread, pool.size());
     const Range fill = split_range(static_cast<int64_t>(kReadBytes), thread, pool.size(), 1024);
     std::memset(bytes.get() + fill.begin, 1, static_cast<size_t>(fill.end - fill.begin));
     const Range r = split_range(static_cast<int64_t>(kWindowBytes), thread, pool.size(), 1024);
