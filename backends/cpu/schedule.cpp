@@ -20,22 +20,36 @@ bool cheap(const Graph& g, const Node& n) {
 // Values that some part wrote and not every part may read yet.
 class Unsynced {
  public:
-  explicit Unsynced(size_t n) : dirty_(n, false) {}
-  bool touches(const std::vector<ValueId>& ids) const {
-    for (const ValueId id : ids)
-      if (id != kNone && dirty_[static_cast<size_t>(id)]) return true;
+  explicit Unsynced(size_t n) : dirty_(n, false), split_(n, Split::kOther) {}
+  bool touches(const std::vector<ValueId>& ids, Split reader) const {
+    for (const ValueId id : ids) {
+      if (id == kNone || !dirty_[static_cast<size_t>(id)]) continue;
+      if (reader == Split::kOther || split_[static_cast<size_t>(id)] != reader) return true;
+    }
     return false;
   }
-  void mark(const std::vector<ValueId>& ids) {
-    for (const ValueId id : ids) dirty_[static_cast<size_t>(id)] = true;
+  void mark(const std::vector<ValueId>& ids, Split writer) {
+    for (const ValueId id : ids) dirty_[static_cast<size_t>(id)] = true, split_[static_cast<size_t>(id)] = writer;
   }
   void clear() { dirty_.assign(dirty_.size(), false); }
 
  private:
   std::vector<bool> dirty_;
+  std::vector<Split> split_;  // of the writer
 };
 
 }  // namespace
+
+// A replicable driver takes my_range() of the rows of its output and reads the same rows, but for select_rows, which gathers.
+// Rows of rank-3 values are slots, cut elsewhere than tokens.
+Split split_of(const Graph& g, const Node& n) {
+  if (!driver(n.op).replicable || n.op == Op::kSelectRows) return Split::kOther;
+  const auto all_out = [&](auto&& is) {
+    return std::all_of(n.out.begin(), n.out.end(), [&](ValueId id) { return g.value(id).shape.rank == 2 && is(g.value(id)); });
+  };
+  if (all_out([](const Value& v) { return v.shape.per_token(); })) return Split::kTokenRows;
+  return all_out([](const Value& v) { return v.shape.per_output(); }) ? Split::kOutputRows : Split::kOther;
+}
 
 // A node's phase is how many barriers of a few-token run must lie before it: one behind every shared-out node on its longest
 // path. Nodes that meet the same state keep their order.
@@ -66,19 +80,20 @@ Schedule make_schedule(const Graph& g) {
   Unsynced few(g.values.size()), many(g.values.size());
   int phase = 0;
   for (const Node& n : g.nodes) {
+    const Split split = split_of(g, n);
     Schedule::Step f, m;
     f.replicated = cheap(g, n);
-    f.barrier_before = few.touches(n.in);
+    f.barrier_before = few.touches(n.in, Split::kOther);
     // Memory is planned by the phases of `few`, so its barriers must stand in `many` too.
-    m.barrier_before = f.barrier_before || many.touches(n.in);
+    m.barrier_before = f.barrier_before || many.touches(n.in, split);
     if (f.barrier_before) few.clear(), ++phase;
     if (m.barrier_before) many.clear();
     if (f.replicated) {
       for (const ValueId id : n.out) s.replicated[static_cast<size_t>(id)] = true;
     } else {
-      few.mark(n.out);
+      few.mark(n.out, Split::kOther);
     }
-    many.mark(n.out);
+    many.mark(n.out, split);
     s.few.push_back(f);
     s.many.push_back(m);
     s.phase.push_back(phase);
