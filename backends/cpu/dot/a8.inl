@@ -151,8 +151,15 @@ inline void a8_panels(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
   }
 }
 
+// The path for up to kRowTokens tokens; dot/a8_rows.inl, where the instruction set has it.
+template <class F>
+void dot_a8_few(const DotArgs& args);
+
 template <class F>
 void dot_a8(const DotArgs& args) {
+  if constexpr (kRowTokens > 0) {
+    if (args.n_tokens <= kRowTokens) return dot_a8_few<F>(args);
+  }
   for (int64_t r = 0; r < args.n_rows; r += kTileRows) {
     const int n = static_cast<int>(args.n_rows - r < kTileRows ? args.n_rows - r : kTileRows);
     for (int64_t t = 0; t < args.n_tokens; t += kTokenGroup) {

@@ -12,6 +12,7 @@ namespace {
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 16;
 constexpr int kDenseTokens = 2;
+constexpr int kRowTokens = 0;
 using PanelBytes = U8x16;
 
 struct I32 {

@@ -1,5 +1,7 @@
 // AVX-512 with VNNI: Intel since Ice Lake and Cascade Lake, AMD since Zen 4.
-#include "backends/cpu/dot/panel_avx512.h"
+#include "backends/cpu/dot/rows_avx512.h"
+//
+#include "backends/cpu/dot/a8_rows.inl"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"
 
