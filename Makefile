@@ -77,11 +77,13 @@ LDFLAGS_sanitize := -pthread -fsanitize=address,undefined
 LDFLAGS_fuzz     := -pthread -fsanitize=address,undefined
 
 # One row an instruction set: the processor it needs and the flags of backends/cpu/isa/<isa>.cpp. Same table in CMakeLists.txt.
+# GCC would else compute all products of a tile before it adds them, which 16 registers do not hold; clang knows no such flag.
+IN_ORDER     := -fno-tree-ter -Wno-ignored-optimization-argument
 ISAS_any     := scalar
 ISAS_x86_64  := avx2 avx512 avx512_bf16
 ISAS_aarch64 := neon neon_dot neon_i8mm
 ISA_FLAGS_scalar      :=
-ISA_FLAGS_avx2        := -mavx2 -mfma -mf16c
+ISA_FLAGS_avx2        := -mavx2 -mfma -mf16c $(IN_ORDER)
 ISA_FLAGS_avx512      := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 ISA_FLAGS_neon        :=

@@ -39,19 +39,19 @@ inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel
 
 // part (kTokens, kPanels) += scale · dot + bias · sum over dwords kFirst .. kFirst + kCount of group g
 template <class F, int kFirst, int kCount, int kPanels, int kTokens>
-inline void add_group(const Panel* panels, int g, const BlockA8* const* x, F32* part) {
+MOE_INLINE inline void add_group(const Panel* panels, int g, const BlockA8* const* x, F32* part) {
   const uint8_t* q[kPanels];
   const int at = (g * (32 / F::kGroup) + kFirst / 4) * kPanelRows;
-  MOE_UNROLL for (int p = 0; p < kPanels; ++p) q[p] = panels[p].q + g * kGroupBytes;
+  unroll<kPanels>([&](auto p) MOE_INLINE { q[p] = panels[p].q + g * kGroupBytes; });
   I32 dots[kTokens * kPanels];
   dot_dwords<F, kFirst, kCount, kPanels, kTokens>(q, x, dots);
-  MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
-    MOE_UNROLL for (int p = 0; p < kPanels; ++p) {
+  unroll<kTokens>([&](auto t) MOE_INLINE {
+    unroll<kPanels>([&](auto p) MOE_INLINE {
       F32& sum = part[t * kPanels + p];
       sum = fma(to_f32(dots[t * kPanels + p]), load(panels[p].scale + at), sum);
       if constexpr (F::kBias) sum = fma(activation_sum<kFirst, kCount>(*x[t]), load(panels[p].bias + at), sum);
-    }
-  }
+    });
+  });
 }
 
 // acc: (kTokens, kTilePanels, kPanelRows), of which the first kPanels are of this call; x: (kTokens) where each activation
@@ -59,10 +59,10 @@ inline void add_group(const Panel* panels, int g, const BlockA8* const* x, F32* 
 template <class F, int kPanels, int kTokens>
 inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, float* acc) {
   F32 part[kTokens * kPanels];
-  MOE_UNROLL for (int i = 0; i < kTokens * kPanels; ++i) part[i] = splat(0.0f);
+  unroll<kTokens * kPanels>([&](auto i) MOE_INLINE { part[i] = splat(0.0f); });
   for (int g = 0; g < n_groups; ++g) {
     const BlockA8* block[kTokens];
-    MOE_UNROLL for (int t = 0; t < kTokens; ++t) block[t] = x[t] + g;
+    unroll<kTokens>([&](auto t) MOE_INLINE { block[t] = x[t] + g; });
     if constexpr (F::kGroup == 32) {
       add_group<F, 0, 8, kPanels, kTokens>(panels, g, block, part);
     } else {
@@ -70,12 +70,12 @@ inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, 
       add_group<F, 4, 4, kPanels, kTokens>(panels, g, block, part);
     }
   }
-  MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
-    MOE_UNROLL for (int p = 0; p < kPanels; ++p) {
+  unroll<kTokens>([&](auto t) MOE_INLINE {
+    unroll<kPanels>([&](auto p) MOE_INLINE {
       float* to = acc + (t * kTilePanels + p) * kPanelRows;
       store(to, fma(part[t * kPanels + p], splat(x[t]->scale), load(to)));
-    }
-  }
+    });
+  });
 }
 
 template <class F, int kPanels>

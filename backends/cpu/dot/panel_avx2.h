@@ -29,7 +29,7 @@ inline I32 join(I32 low, I32 high, int shift) { return {_mm256_or_si256(low.v, _
 inline I32 signed_byte(I32 a, int k) { return {_mm256_srai_epi32(_mm256_slli_epi32(a.v, 24 - 8 * k), 24)}; }
 
 // 8 rows of 8 dwords → 8 registers of 8 rows: 4x4 transposes inside 128-bit halves, then the halves are sorted.
-__attribute__((always_inline)) inline void interleave_rows(const Bytes32* rows, void* out) {
+MOE_INLINE inline void interleave_rows(const Bytes32* rows, void* out) {
   __m256i mixed[8];
   for (int i = 0; i < 8; i += 4) {
     const __m256i a = _mm256_unpacklo_epi32(rows[i].v, rows[i + 1].v);
@@ -66,61 +66,68 @@ inline __m256i times_power_of_two(__m256i a) {
   return _mm256_slli_epi32(a, __builtin_ctz(kFactor));
 }
 
-template <int kFirst, int kCount, int kTokens>
-inline void dot_signed(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <int kFirst, int kCount, int kPanels, int kTokens>
+MOE_INLINE inline void dot_signed(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
   const __m256i ones = _mm256_set1_epi16(1);
-  for (int t = 0; t < kTokens; ++t) out[t].v = _mm256_setzero_si256();
-#pragma GCC unroll 8
-  for (int i = kFirst; i < kFirst + kCount; ++i) {
-    const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * i));
-    const __m256i magnitude = _mm256_abs_epi8(w);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(broadcast_dword(x[t]->q + 4 * i), w));
-      out[t].v = _mm256_add_epi32(out[t].v, _mm256_madd_epi16(pairs, ones));
-    }
-  }
+  unroll<kCount>([&](auto dword) MOE_INLINE {
+    constexpr int i = kFirst + dword;
+    __m256i w[kPanels], magnitude[kPanels];
+    unroll<kPanels>([&](auto p) MOE_INLINE {
+      w[p] = _mm256_load_si256(reinterpret_cast<const __m256i*>(panels[p] + 32 * i));
+      magnitude[p] = _mm256_abs_epi8(w[p]);
+    });
+    unroll<kTokens>([&](auto t) MOE_INLINE {
+      const __m256i xs = broadcast_dword(x[t]->q + 4 * i);
+      unroll<kPanels>([&](auto p) MOE_INLINE {
+        const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude[p], _mm256_sign_epi8(xs, w[p])), ones);
+        __m256i& sum = out[t * kPanels + p].v;
+        sum = i == kFirst ? products : _mm256_add_epi32(sum, products);
+      });
+    });
+  });
 }
 
-template <class Format, int kFirst, int kCount, int kTokens>
-inline void dot_unsigned(const uint8_t* panel, const BlockA8* const* x, I32* out) {
+template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
+MOE_INLINE inline void dot_unsigned(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
   constexpr int kFit = 32767 / (2 * 127 * Format::kMax);
   constexpr int kRun = kFit >= 8 ? 8 : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
   constexpr int kStep = kRun < kCount ? kRun : kCount;
   const __m256i ones = _mm256_set1_epi16(1);
-  for (int t = 0; t < kTokens; ++t) {
-    out[t].v = _mm256_setzero_si256();
-  }
-#pragma GCC unroll 8
-  for (int run = kFirst; run < kFirst + kCount; run += kStep) {
-    __m256i pairs[kTokens];
-#pragma GCC unroll 8
-    for (int i = run; i < run + kStep; ++i) {
-      const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * i));
-#pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i products = _mm256_maddubs_epi16(w, broadcast_dword(x[t]->q + 4 * i));
-        pairs[t] = i == run ? products : _mm256_add_epi16(pairs[t], products);
-      }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) out[t].v = _mm256_add_epi32(out[t].v, _mm256_madd_epi16(pairs[t], ones));
-  }
+  unroll<kCount / kStep>([&](auto run) MOE_INLINE {
+    __m256i pairs[kPanels * kTokens];
+    unroll<kStep>([&](auto dword) MOE_INLINE {
+      constexpr int i = kFirst + run * kStep + dword;
+      __m256i w[kPanels];
+      unroll<kPanels>([&](auto p)
+                          MOE_INLINE { w[p] = _mm256_load_si256(reinterpret_cast<const __m256i*>(panels[p] + 32 * i)); });
+      unroll<kTokens>([&](auto t) MOE_INLINE {
+        const __m256i xs = broadcast_dword(x[t]->q + 4 * i);
+        unroll<kPanels>([&](auto p) MOE_INLINE {
+          const __m256i products = _mm256_maddubs_epi16(w[p], xs);
+          __m256i& sum = pairs[t * kPanels + p];
+          sum = dword == 0 ? products : _mm256_add_epi16(sum, products);
+        });
+      });
+    });
+    unroll<kPanels * kTokens>([&](auto k) MOE_INLINE {
+      const __m256i sums = _mm256_madd_epi16(pairs[k], ones);
+      out[k].v = run == 0 ? sums : _mm256_add_epi32(out[k].v, sums);
+    });
+  });
   if constexpr (Format::kOffset != 0) {
-    for (int t = 0; t < kTokens; ++t) {
-      out[t].v = _mm256_sub_epi32(out[t].v, times_power_of_two<Format::kOffset>(splat_sum<kFirst, kCount>(*x[t])));
-    }
+    unroll<kTokens>([&](auto t) MOE_INLINE {
+      const __m256i excess = times_power_of_two<Format::kOffset>(splat_sum<kFirst, kCount>(*x[t]));
+      unroll<kPanels>([&](auto p) MOE_INLINE { out[t * kPanels + p].v = _mm256_sub_epi32(out[t * kPanels + p].v, excess); });
+    });
   }
 }
 
 template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
-inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
-  static_assert(kPanels == 1);
-  const uint8_t* panel = panels[0];
+MOE_INLINE inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
   if constexpr (Format::kSigned) {
-    dot_signed<kFirst, kCount, kTokens>(panel, x, out);
+    dot_signed<kFirst, kCount, kPanels, kTokens>(panels, x, out);
   } else {
-    dot_unsigned<Format, kFirst, kCount, kTokens>(panel, x, out);
+    dot_unsigned<Format, kFirst, kCount, kPanels, kTokens>(panels, x, out);
   }
 }
 

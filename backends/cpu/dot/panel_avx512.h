@@ -30,7 +30,7 @@ inline I32 signed_byte(I32 a, unsigned k) { return {_mm512_srai_epi32(_mm512_sll
 
 // 16 rows of 8 dwords → 8 registers of 16 rows. Two stages make 4x4 transposes inside 128-bit lanes; lane 0 and 1 of a register
 // begin as one row's dwords 0..3 and 4..7, lane 2 and 3 as those of the row four further, so the last stage picks whole lanes.
-__attribute__((always_inline)) inline void interleave_rows(const Bytes32* rows, void* out) {
+MOE_INLINE inline void interleave_rows(const Bytes32* rows, void* out) {
   __m512i pair[8], mixed[8];
   for (int i = 0; i < 8; ++i) {
     const int r = i / 4 * 8 + i % 4;
@@ -66,33 +66,28 @@ inline __m512i splat_sum(const BlockA8& x) {
 }
 
 template <class Format, int kFirst, int kCount, int kPanels, int kTokens>
-inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
+MOE_INLINE inline void dot_dwords(const uint8_t* const* panels, const BlockA8* const* x, I32* out) {
   constexpr int kOffset = Format::kSigned ? 128 : Format::kOffset;
-#pragma GCC unroll 16
-  for (int i = 0; i < kPanels * kTokens; ++i) out[i].v = _mm512_setzero_si512();
-#pragma GCC unroll 8
-  for (int i = kFirst; i < kFirst + kCount; ++i) {
+  unroll<kPanels * kTokens>([&](auto k) MOE_INLINE { out[k].v = _mm512_setzero_si512(); });
+  unroll<kCount>([&](auto dword) MOE_INLINE {
+    constexpr int i = kFirst + dword;
     __m512i w[kPanels];
-#pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) {
+    unroll<kPanels>([&](auto p) MOE_INLINE {
       w[p] = _mm512_load_si512(panels[p] + 64 * i);
       if constexpr (Format::kSigned) w[p] = _mm512_xor_si512(w[p], _mm512_set1_epi8(-128));
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
+    });
+    unroll<kTokens>([&](auto t) MOE_INLINE {
       const __m512i xs = broadcast_dword(x[t]->q + 4 * i);
-#pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) out[t * kPanels + p].v = _mm512_dpbusd_epi32(out[t * kPanels + p].v, w[p], xs);
-    }
-  }
+      unroll<kPanels>([&](auto p)
+                          MOE_INLINE { out[t * kPanels + p].v = _mm512_dpbusd_epi32(out[t * kPanels + p].v, w[p], xs); });
+    });
+  });
   if constexpr (kOffset != 0) {
     static_assert((kOffset & (kOffset - 1)) == 0);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
+    unroll<kTokens>([&](auto t) MOE_INLINE {
       const __m512i excess = _mm512_slli_epi32(splat_sum<kFirst, kCount>(*x[t]), __builtin_ctz(kOffset));
-#pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) out[t * kPanels + p].v = _mm512_sub_epi32(out[t * kPanels + p].v, excess);
-    }
+      unroll<kPanels>([&](auto p) MOE_INLINE { out[t * kPanels + p].v = _mm512_sub_epi32(out[t * kPanels + p].v, excess); });
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 // The register wrapper over AVX2, FMA and F16C: 8 floats. See vec/scalar.h for the meaning of each function.
 #pragma once
 
+#include "backends/cpu/vec/unroll.h"
 #include "backends/cpu/vec/x86.h"
 
 namespace moe::cpu {

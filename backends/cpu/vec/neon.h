@@ -5,6 +5,7 @@
 #include <arm_neon.h>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/vec/unroll.h"
 #include "core/half.h"
 
 namespace moe::cpu {

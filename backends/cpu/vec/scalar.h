@@ -9,6 +9,7 @@
 #pragma once
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/vec/unroll.h"
 #include "core/half.h"
 
 namespace moe::cpu {
