@@ -11,6 +11,7 @@
 #include "backends/backend_registry.h"
 #include "backends/cpu/ceilings.h"
 #include "backends/cpu/dispatch.h"
+#include "backends/cpu/gemm.h"
 #include "core/arena.h"
 #include "core/half.h"
 #include "core/rng.h"
@@ -122,6 +123,22 @@ class OpsBench {
     measure("axpy", {2 * in + out, 0, double(n)}, [&] { k.axpy(1e-9f, x, z, n); });
     measure("rope_interleaved", {2 * in + out}, [&] { k.rope_interleaved(x, y, y + n / 2, z, n / 2); });
     measure("rope_half_split", {2 * in + out}, [&] { k.rope_half_split(x, y, y + n / 2, z, n / 2); });
+  }
+
+  // Matrix products of training: a cube, and those of a model of width 384 forward (nt), backward (nn) and for its weights
+  // (tn).
+  void gemms() {
+    struct Product {
+      int64_t m, n, k;
+      const char* transposes;  // of A and B, a pair each
+    };
+    static constexpr Product kProducts[] = {{512, 512, 512, "nnnttntt"}, {512, 384, 384, "nnnt"},  {512, 1152, 384, "nnnt"},
+                                            {512, 1024, 384, "nnnt"},    {512, 384, 1024, "nnnt"}, {512, 8192, 384, "nnnt"},
+                                            {384, 384, 512, "tn"},       {384, 1024, 512, "tn"},   {8, 1024, 384, "nnnt"},
+                                            {384, 1024, 8, "tn"}};
+    for (const DType type : {DType::kF32, DType::kBF16})
+      for (const Product& p : kProducts)
+        for (const char* t = p.transposes; *t; t += 2) gemm(type, p.m, p.n, p.k, {t, 2});
   }
 
   // The parts of attention over a cache of one head of 128: a chunk's panels, and one or many queries that meet them.
@@ -286,6 +303,39 @@ class OpsBench {
     Work work = dot_work(t, kTileRows, tokens, activations);
     work.cached = true;
     measure(name, work, [&] { dot({weights_.get(), row, kRowElements, kTileRows, x, tokens, y}); });
+  }
+
+  void gemm(DType type, int64_t m, int64_t n, int64_t k, const std::string& transposes) {
+    const std::string size =
+        m == n && n == k ? std::to_string(m) : std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
+    const std::string name = std::string("gemm_") + traits(type).name + "_" + transposes + "_" + size;
+    if (!wanted(name) || interrupted()) return;
+    const bool transpose_a = transposes[0] == 't', transpose_b = transposes[1] == 't';
+    const auto matrix = [&](int64_t elements) {
+      AlignedBytes bytes = allocate_aligned(dtype_bytes(type, elements));
+      for (int64_t i = 0; i < elements; ++i)
+        traits(type).encode(&x_[static_cast<size_t>(i % kRowElements)], nullptr, bytes.get() + dtype_bytes(type, i), 1);
+      return bytes;
+    };
+    const AlignedBytes a = matrix(m * k), b = matrix(k * n), c = allocate_aligned(sizeof(float) * static_cast<size_t>(m * n));
+    const AlignedBytes scratch = allocate_aligned(cpu::gemm_scratch_bytes(kernels_, 1));
+    const cpu::GemmArgs args{m,
+                             n,
+                             k,
+                             a.get(),
+                             b.get(),
+                             reinterpret_cast<float*>(c.get()),
+                             transpose_a ? m : k,
+                             transpose_b ? k : n,
+                             n,
+                             transpose_a,
+                             transpose_b,
+                             false,
+                             scratch.get()};
+    const double macs = static_cast<double>(m * n * k);
+    Work work{static_cast<double>(dtype_bytes(type, m * k) + dtype_bytes(type, k * n)) + 4.0 * static_cast<double>(m * n)};
+    (type == DType::kBF16 && ceilings_.bf16 > 0 ? work.bf16_macs : work.f32_macs) = macs;
+    measure(name, work, [&] { (type == DType::kF32 ? kernels_.gemm_f32 : kernels_.gemm_bf16)(args); });
   }
 
   // --- whole ops ---
@@ -467,6 +517,7 @@ Status bench_ops(const Program& program, const OpsArguments& arguments) {
   OpsBench bench(program, *kernels, ceilings, arguments.filter);
   bench.dots();
   bench.rows();
+  bench.gemms();
   bench.attention_pieces();
   MOE_TRY(bench.whole_ops(*backend));
   if (interrupted()) return interrupted_status();

@@ -52,6 +52,19 @@ struct AccumulateArgs {
 };
 using AccumulateFn = void (*)(const AccumulateArgs&);
 
+// C (+)= op(A) · op(B), row-major, op(X) = X or its transpose; see backends/cpu/gemm.h for the product over threads.
+struct GemmArgs {
+  int64_t m, n, k;        // any, 0 too
+  const void* a;          // float or bfloat16 bits: op(A) is (m, k), so A is (k, m) when transposed
+  const void* b;          // likewise: op(B) is (k, n), so B is (n, k) when transposed
+  float* c;               // (m, n)
+  int64_t lda, ldb, ldc;  // elements between rows as they are stored; at least a row's length
+  bool transpose_a, transpose_b;
+  bool accumulate;  // add to C instead of overwriting it
+  void* scratch;    // KernelTable::gemm_scratch bytes, aligned to 64; what is in it does not matter
+};
+using GemmFn = void (*)(const GemmArgs&);
+
 struct GluParams {
   bool gelu;  // GELU (tanh form) instead of SiLU
   float alpha;
@@ -116,6 +129,13 @@ struct KernelTable {
 
   AttentionKernels attention;       // products of floats: caches of f32, f16 and q8_0
   AttentionKernels attention_bf16;  // products of bfloat16 pairs: f16 and q8_0; nulls where an ISA does not multiply them
+
+  // Products that training is made of. c[i][j] is one chain of fused multiply-adds in ascending k from 0, or from C, so that
+  // its bits depend on nothing but its row and column, and a product cut in k is the same. gemm_bf16 of avx512_bf16 takes k in
+  // pairs (dot/bf16_avx512.h) and keeps the bits when cut at an even k; the others widen, and have the bits of gemm_f32.
+  GemmFn gemm_f32, gemm_bf16;
+  size_t gemm_scratch;       // bytes
+  int gemm_rows, gemm_cols;  // multiples at which to split C
 
   void (*quantize_a8)(const float* x, void* blocks, int64_t n);  // n a multiple of 32; NaN becomes 0, ±inf saturates its block
   void (*encode_bf16)(const float* x, void* out, int64_t n);     // any n; the bits of f32_to_bf16, core/half.h

@@ -71,15 +71,6 @@ constexpr int64_t attend_steps(int64_t n) {
 }
 constexpr int64_t attend_width(int64_t v_dim) { return (v_dim + kAttendAlign - 1) / kAttendAlign * kAttendAlign; }
 
-// Each stage moves the highest bit of (row, lane) to the end; after log2(kLanes) of them rows and lanes have changed places.
-inline void transpose(F32* r) {
-  F32 t[kLanes];
-  MOE_UNROLL for (int stage = 1; stage < kLanes; stage *= 2) {
-    MOE_UNROLL for (int i = 0; i < kLanes / 2; ++i) interleave(r[i], r[i + kLanes / 2], t[2 * i], t[2 * i + 1]);
-    _Pragma("GCC unroll 16") for (int i = 0; i < kLanes; ++i) r[i] = t[i];
-  }
-}
-
 inline const uint8_t* pack_row(const PackArgs& args, int64_t r) {
   return static_cast<const uint8_t*>(args.rows) + static_cast<size_t>(r) * args.stride;
 }

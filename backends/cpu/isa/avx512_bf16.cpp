@@ -8,6 +8,7 @@
 //
 #include "backends/cpu/attn/attend_bf16.h"
 #include "backends/cpu/dot/bf16_avx512.h"
+#include "backends/cpu/gemm/gemm_bf16_avx512.h"
 
 namespace moe::cpu {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 constexpr KernelTable with_bf16_products(KernelTable table) {
   table.dot_bf16[static_cast<int>(DType::kBF16)] = dot_bf16_bf16;
   table.attention_bf16 = attention_of_pairs();
+  table.gemm_bf16 = matrix_product<GemmPairBF16>;
   return table;
 }
 

@@ -10,6 +10,7 @@
 #include "backends/cpu/dot/a8.inl"
 #include "backends/cpu/dot/accumulate.inl"
 #include "backends/cpu/dot/dense.inl"
+#include "backends/cpu/gemm/gemm_tiles.inl"
 #include "backends/cpu/rows/math.inl"
 //
 #include "backends/cpu/rows/elementwise.inl"
@@ -63,6 +64,12 @@ constexpr KernelTable make_table(const char* isa) {
   add_cache<FloatSteps, CachePlain<PlainF16>>(t.attention, DType::kF16);
   add_cache<FloatSteps, CacheQ8_0>(t.attention, DType::kQ8_0);
   t.attention.attend = attend_chunk<FloatSteps>;
+
+  t.gemm_f32 = matrix_product<GemmF32>;
+  t.gemm_bf16 = matrix_product<GemmWideBF16>;
+  t.gemm_scratch = kGemmScratch;
+  t.gemm_rows = kGemmRows;
+  t.gemm_cols = kGemmCols;
 
   t.quantize_a8 = row_quantize_a8;
   t.encode_bf16 = row_encode_bf16;

@@ -104,5 +104,24 @@ inline void interleave(F32 even, F32 odd, F32& a, F32& b) {
   b.v = _mm256_permute2f128_ps(low, high, 0x31);
 }
 
+// kLanes rows become kLanes columns: 4x4 inside 128-bit halves, then the halves change places.
+inline void transpose(F32* rows) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    a[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + 2 + j], 0x44);
+      b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + 2 + j], 0xee);
+    }
+  }
+  for (int j = 0; j < 4; ++j) {
+    rows[j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+    rows[4 + j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+  }
+}
+
 }  // namespace
 }  // namespace moe::cpu

@@ -88,6 +88,30 @@ inline void interleave(F32 even, F32 odd, F32& a, F32& b) {
   b.v = _mm512_permutex2var_ps(even.v, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd.v);
 }
 
+// kLanes rows become kLanes columns. Pairs, then fours of rows meet inside 128-bit quarters; then whole quarters change places.
+inline void transpose(F32* rows) {
+  __m512 a[16], b[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    a[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      const __m512d upper = _mm512_castps_pd(a[i + j]), lower = _mm512_castps_pd(a[i + 2 + j]);
+      b[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(upper, lower));
+      b[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(upper, lower));
+    }
+  }
+  for (int j = 0; j < 4; ++j) {  // b[4g + j], quarter q: rows 4g .. 4g + 3 of column 4q + j
+    const __m512 even0 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), even1 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+    const __m512 odd0 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd), odd1 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+    rows[j].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
+    rows[4 + j].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+    rows[8 + j].v = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+    rows[12 + j].v = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+  }
+}
+
 struct U8x64 {
   __m512i v;
 };

@@ -127,6 +127,22 @@ inline void interleave(F32 even, F32 odd, F32& a, F32& b) {
   b = {vzip1q_f32(even.high, odd.high), vzip2q_f32(even.high, odd.high)};
 }
 
+inline void transpose4(float32x4_t* r) {
+  const float32x4_t a = vzip1q_f32(r[0], r[2]), b = vzip2q_f32(r[0], r[2]);
+  const float32x4_t c = vzip1q_f32(r[1], r[3]), d = vzip2q_f32(r[1], r[3]);
+  r[0] = vzip1q_f32(a, c), r[1] = vzip2q_f32(a, c), r[2] = vzip1q_f32(b, d), r[3] = vzip2q_f32(b, d);
+}
+// kLanes rows become kLanes columns: four blocks of 4x4, of which two change places.
+inline void transpose(F32* rows) {
+  float32x4_t block[4][4];
+  for (int j = 0; j < 4; ++j) {
+    block[0][j] = rows[j].low, block[1][j] = rows[4 + j].low;
+    block[2][j] = rows[j].high, block[3][j] = rows[4 + j].high;
+  }
+  for (auto& b : block) transpose4(b);
+  for (int j = 0; j < 4; ++j) rows[j] = {block[0][j], block[1][j]}, rows[4 + j] = {block[2][j], block[3][j]};
+}
+
 // Shift counts are constants once inlined; the operators of vector types, unlike the intrinsics, take them as arguments.
 struct U8x16 {
   uint8x16_t v;

@@ -68,6 +68,8 @@ inline int sum_s8x16(const int8_t* p) {
 inline void deinterleave(F32 a, F32 b, F32& even, F32& odd) { even = a, odd = b; }
 inline void interleave(F32 even, F32 odd, F32& a, F32& b) { a = even, b = odd; }
 
+inline void transpose(F32*) {}  // kLanes rows of kLanes: row i becomes column i
+
 // Eight bytes of a little-endian word as floats times a factor. out: (8)
 inline void scaled_u8x8(uint64_t bytes, float factor, float* out) {
   for (int i = 0; i < 8; ++i) out[i] = factor * static_cast<float>(bytes >> 8 * i & 255);
