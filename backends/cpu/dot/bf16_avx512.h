@@ -12,6 +12,7 @@
 // (Zen 5) at 64 tokens; with a depth of 512 145, with only 4 rows a part 140, with tiles of 4 x 6 155.
 #pragma once
 
+#include "backends/cpu/dot/dense.inl"
 #include "backends/cpu/vec/avx512.h"
 
 namespace moe::cpu {
@@ -32,15 +33,19 @@ inline __m512bh load_bf16x32_n(const uint16_t* p, int64_t n) {  // n < 32; the o
   return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16((1u << n) - 1, p));
 }
 
-// acc[t][r] += w[r] · x[t] over n elements; acc: (kTokens) of stride acc_stride
-template <int kTokens>
-inline void bf16_tile(const uint16_t* const* w, const uint16_t* const* x, int64_t n, Bf16Acc* acc, int acc_stride) {
+// acc[t][r] += w[r] · x[t] over n elements; acc: (kTokens) of stride acc_stride; ahead: null or, for few tokens, what to ask
+// the memory for meanwhile (see dense.inl), as many bytes as are read
+template <int kTokens, bool kStream>
+inline void bf16_tile(const uint16_t* const* w, const uint16_t* const* x, int64_t n, Bf16Acc* acc, int acc_stride,
+                      const uint8_t* ahead) {
+  constexpr int kStep = kBf16Rows * 64;
   __m512 a[kTokens][kBf16Rows];
   MOE_UNROLL for (int t = 0; t < kTokens; ++t) {
     MOE_UNROLL for (int r = 0; r < kBf16Rows; ++r) a[t][r] = acc[t * acc_stride].v[r];
   }
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
+    if constexpr (kStream) read_ahead(ahead, kStep), ahead += kStep;
     __m512bh xs[kTokens];
     MOE_UNROLL for (int t = 0; t < kTokens; ++t) xs[t] = load_bf16x32(x[t] + i);
     MOE_UNROLL for (int r = 0; r < kBf16Rows; ++r) {
@@ -80,42 +85,77 @@ struct Bf16Part {
 
 constexpr int kBf16Tiles = kBf16PartRows / kBf16Rows;  // a token's accumulators
 
-// Elements k .. k + depth of a part. Rows beyond the last repeat it and are not stored.
+// w: (n_pointers) rows from r on, of which the part has n. Those beyond the last repeat it and are not stored.
+inline void point_rows(const DotArgs& args, int64_t r, int n, int n_pointers, const uint16_t** w) {
+  for (int i = 0; i < n_pointers; ++i) {
+    const size_t offset = static_cast<size_t>(r + (i < n ? i : n - 1)) * args.w_stride;
+    w[i] = reinterpret_cast<const uint16_t*>(static_cast<const uint8_t*>(args.w) + offset);
+  }
+}
+
+inline void store_tile_sums(const DotArgs& args, int64_t t, int64_t r, int n, const Bf16Acc& acc) {
+  _mm_mask_storeu_ps(args.y[t] + r, static_cast<__mmask8>((1 << n) - 1), sum4(acc.v));
+}
+
+inline void clear(Bf16Acc* acc, int n) {
+  for (int i = 0; i < n; ++i) {
+    for (__m512& v : acc[i].v) v = _mm512_setzero_ps();
+  }
+}
+
+// Elements k .. k + depth of a part.
 inline void bf16_piece(const DotArgs& args, const Bf16Part& part, int64_t k, int64_t depth, Bf16Acc* acc) {
   const uint16_t* x[kBf16PartTokens];
   for (int i = 0; i < part.m; ++i) x[i] = static_cast<const uint16_t*>(args.x[part.t + i]) + k;
   const uint16_t* w[kBf16PartRows];
-  for (int i = 0; i < kBf16PartRows; ++i) {
-    const int64_t row = part.r + (i < part.n ? i : part.n - 1);
-    w[i] =
-        reinterpret_cast<const uint16_t*>(static_cast<const uint8_t*>(args.w) + static_cast<size_t>(row) * args.w_stride) + k;
-  }
-  for (int t = 0; t < part.m;) {
-    const int left = part.m - t, n_tokens = left >= kBf16Tokens ? kBf16Tokens : left >= 2 ? 2 : 1;
-    const auto tile = n_tokens == kBf16Tokens ? bf16_tile<kBf16Tokens> : n_tokens == 2 ? bf16_tile<2> : bf16_tile<1>;
-    for (int r = 0; r < part.n; r += kBf16Rows) tile(w + r, x + t, depth, acc + t * kBf16Tiles + r / kBf16Rows, kBf16Tiles);
-    t += n_tokens;
+  point_rows(args, part.r, part.n, kBf16PartRows, w);
+  for (const uint16_t*& row : w) row += k;
+  for (int t = 0; t < part.m; t += kBf16Tokens) {
+    const int left = part.m - t;
+    with_constant<kBf16Tokens>(left < kBf16Tokens ? left : kBf16Tokens, [&]<int kTokens>() {
+      for (int r = 0; r < part.n; r += kBf16Rows) {
+        bf16_tile<kTokens, false>(w + r, x + t, depth, acc + t * kBf16Tiles + r / kBf16Rows, kBf16Tiles, nullptr);
+      }
+    });
   }
 }
 
 inline void bf16_part(const DotArgs& args, const Bf16Part& part) {
   Bf16Acc acc[kBf16PartTokens * kBf16Tiles];
-  for (int i = 0; i < part.m * kBf16Tiles; ++i) {
-    for (__m512& v : acc[i].v) v = _mm512_setzero_ps();
+  clear(acc, part.m * kBf16Tiles);
+  for (int64_t k = 0; k < args.n_in; k += kBf16Depth) {
+    bf16_piece(args, part, k, kBf16Depth < args.n_in - k ? kBf16Depth : args.n_in - k, acc);
   }
-  // Few tokens come at the speed of memory, which likes whole rows.
-  const int64_t depth = part.m > kBf16Tokens ? kBf16Depth : args.n_in;
-  for (int64_t k = 0; k < args.n_in; k += depth) bf16_piece(args, part, k, depth < args.n_in - k ? depth : args.n_in - k, acc);
   for (int t = 0; t < part.m; ++t) {
     for (int r = 0; r < part.n; r += kBf16Rows) {
       const int n = part.n - r < kBf16Rows ? part.n - r : kBf16Rows;
-      const __m128 sums = sum4(acc[t * kBf16Tiles + r / kBf16Rows].v);
-      _mm_mask_storeu_ps(args.y[part.t + t] + part.r + r, static_cast<__mmask8>((1 << n) - 1), sums);
+      store_tile_sums(args, part.t + t, part.r + r, n, acc[t * kBf16Tiles + r / kBf16Rows]);
     }
   }
 }
 
+// Few tokens come at the speed of memory, which likes whole rows.
+template <int kTokens>
+inline void bf16_stream(const DotArgs& args) {
+  const uint16_t* x[kTokens];
+  for (int t = 0; t < kTokens; ++t) x[t] = static_cast<const uint16_t*>(args.x[t]);
+  for (int64_t r = 0; r < args.n_rows; r += kBf16Rows) {
+    const int n = static_cast<int>(args.n_rows - r < kBf16Rows ? args.n_rows - r : kBf16Rows);
+    const uint16_t* w[kBf16Rows];
+    point_rows(args, r, n, kBf16Rows, w);
+    Bf16Acc acc[kTokens];
+    clear(acc, kTokens);
+    const uint8_t* ahead = reinterpret_cast<const uint8_t*>(w[0]) + kBf16Rows * args.w_stride;
+    bf16_tile<kTokens, true>(w, x, args.n_in, acc, 1, ahead);
+    for (int t = 0; t < kTokens; ++t) store_tile_sums(args, t, r, n, acc[t]);
+  }
+}
+
 inline void dot_bf16_bf16(const DotArgs& args) {
+  if (args.n_tokens <= 0) return;
+  if (args.n_tokens <= kBf16Tokens) {
+    return with_constant<kBf16Tokens>(static_cast<int>(args.n_tokens), [&]<int kTokens>() { bf16_stream<kTokens>(args); });
+  }
   for (int64_t t = 0; t < args.n_tokens; t += kBf16PartTokens) {
     const int m = static_cast<int>(args.n_tokens - t < kBf16PartTokens ? args.n_tokens - t : kBf16PartTokens);
     for (int64_t r = 0; r < args.n_rows; r += kBf16PartRows) {

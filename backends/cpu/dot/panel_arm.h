@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 16;
-constexpr int kDenseTokens = 2;
 constexpr int kRowTokens = 0;
 using PanelBytes = U8x16;
 

@@ -14,7 +14,6 @@ constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 8;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
-constexpr int kDenseTokens = 2;
 using PanelBytes = U8x32;
 
 struct I32 {

@@ -14,7 +14,6 @@ constexpr int kPanelRows = 16;
 constexpr int kPanelVecs = 8;
 constexpr int kTilePanels = 2;
 constexpr int kTileTokens = 6;
-constexpr int kDenseTokens = 4;
 using PanelBytes = U8x64;
 
 struct I32 {

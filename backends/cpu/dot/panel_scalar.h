@@ -10,7 +10,6 @@ constexpr int kPanelRows = 1;
 constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
-constexpr int kDenseTokens = 4;
 constexpr int kRowTokens = 0;
 using PanelBytes = U8x16;
 

@@ -2,6 +2,7 @@
 // one K-quant block, or up to 8 blocks of 32.
 //
 //   kRaws          32-byte pieces of packed bits in a chunk; raw(b, i, n_blocks) fetches piece i of one row
+//   kBitsAt        where all pieces of a K-quant lie, one behind the other
 //   unpack         turns pieces into one byte an element by steps that treat all bytes alike. So it does not care whether the
 //                  bytes lie row after row or interleaved from many rows: `V` registers hold one piece (or 32 elements) of all.
 //   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
@@ -12,6 +13,8 @@
 //
 // What a short last chunk lacks repeats its first block, with scales of 0, and is not used.
 #pragma once
+
+#include <cstddef>
 
 #include "tensor/formats/formats.h"
 
@@ -199,6 +202,7 @@ struct KFormat {
 
 struct Q2_K : KFormat {
   using Block = BlockQ2_K;
+  static constexpr size_t kBitsAt = offsetof(BlockQ2_K, qs);
   static constexpr int kRaws = 2, kMax = 3;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int) { return load32(b->qs + 32 * i); }
@@ -234,6 +238,7 @@ struct Q2_K : KFormat {
 
 struct Q3_K : KFormat {
   using Block = BlockQ3_K;
+  static constexpr size_t kBitsAt = offsetof(BlockQ3_K, hmask);
   static constexpr int kRaws = 3, kOffset = 4, kMax = 7;
   static Bytes32 raw(const Block* b, int i, int) { return load32(i == 0 ? b->hmask : b->qs + 32 * (i - 1)); }
   template <class B, int V>
@@ -299,6 +304,7 @@ inline void panel_scales_and_mins(const Block* const* rows, float* scale, float*
 
 struct Q4_K : KFormat {
   using Block = BlockQ4_K;
+  static constexpr size_t kBitsAt = offsetof(BlockQ4_K, qs);
   static constexpr int kGroup = 32, kRaws = 4, kMax = 15;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int) { return load32(b->qs + 32 * i); }
@@ -320,6 +326,7 @@ struct Q4_K : KFormat {
 
 struct Q5_K : KFormat {
   using Block = BlockQ5_K;
+  static constexpr size_t kBitsAt = offsetof(BlockQ5_K, qh);
   static constexpr int kGroup = 32, kRaws = 5, kMax = 31;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int) { return load32(i == 0 ? b->qh : b->qs + 32 * (i - 1)); }
@@ -341,6 +348,7 @@ struct Q5_K : KFormat {
 
 struct Q6_K : KFormat {
   using Block = BlockQ6_K;
+  static constexpr size_t kBitsAt = offsetof(BlockQ6_K, ql);
   static constexpr int kRaws = 6, kOffset = 32, kMax = 63;
   static Bytes32 raw(const Block* b, int i, int) { return load32(i < 4 ? b->ql + 32 * i : b->qh + 32 * (i - 4)); }
   template <class B, int V>
@@ -372,26 +380,53 @@ struct Q6_K : KFormat {
 template <class F>
 constexpr bool kPacked = F::kRaws < 8;
 
-// One row's chunk as floats, exactly as decode_<name> gives them. out: (n_blocks · F::kBlock)
+// One row's chunk: a byte an element, and what makes numbers of them. Halves of 16 bytes are stored because they are loaded:
+// the upper half of a wider store is not forwarded, and a load of it waits for the cache (half the time of a token once).
+template <class F>
+struct OpenChunk {
+  alignas(64) uint8_t bytes[kChunk];
+  alignas(64) float scale[kChunk / F::kGroup], bias[kChunk / F::kGroup];
+
+  void open(const typename F::Block* b, int n_blocks) {
+    if (n_blocks == kChunk / F::kBlock)  // nearly always; the loops below then are of constant length
+      open_blocks(b, kChunk / F::kBlock);
+    else
+      open_blocks(b, n_blocks);
+  }
+
+  // Elements i .. i + kLanes of group g, exactly as decode_<name> gives them.
+  F32 at(int g, int i) const {
+    const uint8_t* q = bytes + g * F::kGroup + i;
+    F32 x = F::kSigned ? load_s8(reinterpret_cast<const int8_t*>(q)) : load_u8(q);
+    if constexpr (F::kOffset != 0) x = sub(x, splat(F::kOffset));
+    x = mul(splat(scale[g]), x);
+    if constexpr (F::kBias) x = add(x, splat(bias[g]));
+    return x;
+  }
+
+ private:
+  MOE_INLINE inline void open_blocks(const typename F::Block* b, int n_blocks) {
+    if constexpr (!kPacked<F>) {
+      for (int i = 0; i < F::kRaws; ++i) store_halves(bytes + 32 * i, F::raw(b, i, n_blocks));
+    } else if constexpr (F::kBlock == kChunk) {
+      F::template unpack<U8x16, 2>(reinterpret_cast<const uint8_t*>(b) + F::kBitsAt, bytes);
+    } else {
+      alignas(64) uint8_t raw[32 * F::kRaws];
+      for (int i = 0; i < F::kRaws; ++i) store_halves(raw + 32 * i, F::raw(b, i, n_blocks));
+      F::template unpack<U8x16, 2>(raw, bytes);
+    }
+    F::scales(b, n_blocks, scale, bias);
+  }
+};
+
+// out: (n_blocks · F::kBlock)
 template <class F>
 inline void decode_chunk(const typename F::Block* b, int n_blocks, float* out) {
-  alignas(64) uint8_t raw[32 * F::kRaws];
-  alignas(64) uint8_t unpacked[kChunk];
-  alignas(64) float scale[16], bias[16];
-  for (int i = 0; i < F::kRaws; ++i) store32(raw + 32 * i, F::raw(b, i, n_blocks));
-  const uint8_t* q = raw;
-  if constexpr (kPacked<F>) {
-    F::template unpack<U8x16, 2>(raw, unpacked);
-    q = unpacked;
-  }
-  F::scales(b, n_blocks, scale, bias);
-  for (int i = 0; i < n_blocks * F::kBlock; i += kLanes) {
-    F32 x = F::kSigned ? load_s8(reinterpret_cast<const int8_t*>(q) + i) : load_u8(q + i);
-    if constexpr (F::kOffset != 0) x = sub(x, splat(F::kOffset));
-    x = mul(splat(scale[i / F::kGroup]), x);
-    if constexpr (F::kBias) x = add(x, splat(bias[i / F::kGroup]));
-    store(out + i, x);
-  }
+  OpenChunk<F> chunk;
+  chunk.open(b, n_blocks);
+  // One loop, not one a group: of two, GCC 12 at AVX2 bases the address of `out` on that of `chunk` and then calls the function
+  // free of effects.
+  for (int i = 0; i < n_blocks * F::kBlock; i += kLanes) store(out + i, chunk.at(i / F::kGroup, i % F::kGroup));
 }
 
 template <class F>

@@ -169,6 +169,7 @@ inline void store32(void* p, Bytes32 a) {
   vst1q_u8(static_cast<uint8_t*>(p), a.low);
   vst1q_u8(static_cast<uint8_t*>(p) + 16, a.high);
 }
+inline void store_halves(void* p, Bytes32 a) { store32(p, a); }
 // Each byte of the word goes to eight lanes; lane j keeps bit j % 8 of it.
 inline Bytes32 five_bits(const void* nibbles, uint32_t fifth) {
   const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(nibbles));

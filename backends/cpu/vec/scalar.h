@@ -115,6 +115,7 @@ inline Bytes32 load16x2(const void* low, const void* high) {
   return a;
 }
 inline void store32(void* p, Bytes32 a) { std::memcpy(p, a.v, 32); }
+inline void store_halves(void* p, Bytes32 a) { store32(p, a); }  // the same, for loads of 16
 // 16 bytes of nibbles as 32 bytes, the low ones first, with bit j of `fifth` as bit 4 of byte j.
 inline Bytes32 five_bits(const void* nibbles, uint32_t fifth) {
   Bytes32 a = load16x2(nibbles, nibbles);

@@ -59,6 +59,10 @@ inline Bytes32 load16x2(const void* low, const void* high) {
   return {_mm256_loadu2_m128i(static_cast<const __m128i*>(high), static_cast<const __m128i*>(low))};
 }
 inline void store32(void* p, Bytes32 a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a.v); }
+inline void store_halves(void* p, Bytes32 a) {  // the same bytes by two stores, for loads of 16
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(a.v));
+  _mm_storeu_si128(static_cast<__m128i*>(p) + 1, _mm256_extracti128_si256(a.v, 1));
+}
 inline U8x32 load_bytes(const uint8_t* p, U8x32) { return load32(p); }
 inline void store_bytes(uint8_t* p, U8x32 a) { store32(p, a); }
 inline U8x32 bits(U8x32 a, int shift, int width) {
