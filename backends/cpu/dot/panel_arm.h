@@ -26,6 +26,10 @@ inline int32x4_t field(int32x4_t a, int shift, int width) {
 }
 inline I32 field(I32 a, int shift, int width) { return {field(a.low, shift, width), field(a.high, shift, width)}; }
 inline I32 join(I32 low, I32 high, int shift) { return {low.low | high.low << shift, low.high | high.high << shift}; }
+inline float32x4_t half_of(int32x4_t a, int k) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_s32(a) >> (16 * k))));
+}
+inline F32 half_of(I32 a, int k) { return {half_of(a.low, k), half_of(a.high, k)}; }
 inline I32 signed_byte(I32 a, int k) { return {(a.low << (24 - 8 * k)) >> 24, (a.high << (24 - 8 * k)) >> 24}; }
 
 // 4 rows of 4 dwords → 4 registers of 4 rows, each 32 bytes after the one before.
@@ -38,6 +42,15 @@ inline void transpose_dwords(uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x
   vst1q_u8(out + 32, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
   vst1q_u8(out + 64, vreinterpretq_u8_u32(vzip1q_u32(c, d)));
   vst1q_u8(out + 96, vreinterpretq_u8_u32(vzip2q_u32(c, d)));
+}
+
+// 8 rows of 4 dwords → 4 registers of 8 rows
+inline void interleave_headers(const uint8_t* const* rows, I32* out) {
+  alignas(16) uint32_t words[4][8];
+  auto* bytes = reinterpret_cast<uint8_t*>(words);
+  for (int r = 0; r < 8; r += 4)
+    transpose_dwords(vld1q_u8(rows[r]), vld1q_u8(rows[r + 1]), vld1q_u8(rows[r + 2]), vld1q_u8(rows[r + 3]), bytes + 4 * r);
+  for (int k = 0; k < 4; ++k) out[k] = load_dwords(words[k]);
 }
 
 // 8 rows of 8 dwords → 8 times 8 rows

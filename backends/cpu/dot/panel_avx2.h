@@ -25,7 +25,26 @@ inline I32 field(I32 a, int shift, int width) {
   return {_mm256_and_si256(_mm256_srli_epi32(a.v, shift), _mm256_set1_epi32((1 << width) - 1))};
 }
 inline I32 join(I32 low, I32 high, int shift) { return {_mm256_or_si256(low.v, _mm256_slli_epi32(high.v, shift))}; }
+inline F32 half_of(I32 a, int k) {
+  const __m256i halves = k == 0 ? _mm256_and_si256(a.v, _mm256_set1_epi32(0xffff)) : _mm256_srli_epi32(a.v, 16);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0xd8);
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(packed))};
+}
 inline I32 signed_byte(I32 a, int k) { return {_mm256_srai_epi32(_mm256_slli_epi32(a.v, 24 - 8 * k), 24)}; }
+
+// 8 rows of 4 dwords → 4 registers of 8 rows
+inline void interleave_headers(const uint8_t* const* rows, I32* out) {
+  __m256i v[4];
+  unroll<4>([&](auto i) MOE_INLINE {
+    v[i] = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(rows[4 + i]), reinterpret_cast<const __m128i*>(rows[i]));
+  });
+  const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpackhi_epi32(v[0], v[1]);
+  const __m256i c = _mm256_unpacklo_epi32(v[2], v[3]), d = _mm256_unpackhi_epi32(v[2], v[3]);
+  out[0].v = _mm256_unpacklo_epi64(a, c);
+  out[1].v = _mm256_unpackhi_epi64(a, c);
+  out[2].v = _mm256_unpacklo_epi64(b, d);
+  out[3].v = _mm256_unpackhi_epi64(b, d);
+}
 
 // 8 rows of 8 dwords → 8 registers of 8 rows: 4x4 transposes inside 128-bit halves, then the halves are sorted.
 MOE_INLINE inline void interleave_rows(const Bytes32* rows, void* out) {

@@ -25,7 +25,27 @@ inline I32 field(I32 a, unsigned shift, int width) {
   return {_mm512_and_si512(_mm512_srli_epi32(a.v, shift), _mm512_set1_epi32((1 << width) - 1))};
 }
 inline I32 join(I32 low, I32 high, unsigned shift) { return {_mm512_or_si512(low.v, _mm512_slli_epi32(high.v, shift))}; }
+inline F32 half_of(I32 a, unsigned k) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a.v, 16 * k)))}; }
 inline I32 signed_byte(I32 a, unsigned k) { return {_mm512_srai_epi32(_mm512_slli_epi32(a.v, 24 - 8 * k), 24)}; }
+
+// 16 rows of 4 dwords → 4 registers of 16 rows: lane i of a register begins as a row of every fourth, 4x4 transposes inside
+// lanes then put them in order.
+inline void interleave_headers(const uint8_t* const* rows, I32* out) {
+  __m512i v[4];
+  unroll<4>([&](auto i) MOE_INLINE {
+    const auto row = [&](int r) MOE_INLINE { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r])); };
+    v[i] = _mm512_castsi128_si512(row(i));
+    v[i] = _mm512_inserti32x4(v[i], row(4 + i), 1);
+    v[i] = _mm512_inserti32x4(v[i], row(8 + i), 2);
+    v[i] = _mm512_inserti32x4(v[i], row(12 + i), 3);
+  });
+  const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+  const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+  out[0].v = _mm512_unpacklo_epi64(a, c);
+  out[1].v = _mm512_unpackhi_epi64(a, c);
+  out[2].v = _mm512_unpacklo_epi64(b, d);
+  out[3].v = _mm512_unpackhi_epi64(b, d);
+}
 
 // 16 rows of 8 dwords → 8 registers of 16 rows. Two stages make 4x4 transposes inside 128-bit lanes; lane 0 and 1 of a register
 // begin as one row's dwords 0..3 and 4..7, lane 2 and 3 as those of the row four further, so the last stage picks whole lanes.

@@ -24,9 +24,13 @@ inline I32 field(I32 a, int shift, int width) {  // (a >> shift) & (2^width − 
   return {static_cast<int32_t>(static_cast<uint32_t>(a.v) >> shift & ((1u << width) - 1))};
 }
 inline I32 join(I32 low, I32 high, int shift) { return {low.v | high.v << shift}; }  // low | high << shift
-inline I32 signed_byte(I32 a, int k) {                                               // byte k as an int8
+inline F32 half_of(I32 a, int k) { return {f16_to_f32(static_cast<uint16_t>(static_cast<uint32_t>(a.v) >> 16 * k))}; }
+inline I32 signed_byte(I32 a, int k) {  // byte k as an int8
   return {static_cast<int8_t>(static_cast<uint32_t>(a.v) >> 8 * k & 0xff)};
 }
+
+// (kPanelRows, 16 bytes) → four registers of dwords
+inline void interleave_headers(const uint8_t* const* rows, I32* out) { std::memcpy(out, rows[0], 16); }
 
 inline void interleave_rows(const Bytes32* rows, void* out) { store32(out, rows[0]); }
 

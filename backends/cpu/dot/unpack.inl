@@ -68,14 +68,12 @@ inline F32 panel_half(const Block* const* rows, uint16_t Block::*half) {
   return load_f16(halves);
 }
 
-// The kWords dwords of packed scales that lie in each row's block.
-template <int kWords, class Block, class Byte, size_t kBytes>
-inline void panel_words(const Block* const* rows, Byte (Block::*packed)[kBytes], I32* out) {
-  alignas(64) uint32_t words[kWords][kPanelRows];
-  for (int r = 0; r < kPanelRows; ++r) {
-    MOE_UNROLL for (int k = 0; k < kWords; ++k) words[k][r] = load_word<uint32_t>(rows[r]->*packed + 4 * k);
-  }
-  MOE_UNROLL for (int k = 0; k < kWords; ++k) out[k] = load_dwords(words[k]);
+// The 16 bytes at `offset` in each row's block.
+template <class Block>
+inline void panel_headers(const Block* const* rows, size_t offset, I32* out) {
+  const uint8_t* headers[kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) headers[r] = reinterpret_cast<const uint8_t*>(rows[r]) + offset;
+  interleave_headers(headers, out);
 }
 
 template <class Block>
@@ -228,7 +226,7 @@ struct Q2_K : KFormat {
   static void panel_scales(const Block* const* rows, int, float* scale, float* bias) {
     const F32 d = panel_half(rows, &Block::d), dmin = sub(splat(0.0f), panel_half(rows, &Block::dmin));
     I32 words[4];
-    panel_words<4>(rows, &Block::scales, words);
+    panel_headers(rows, offsetof(Block, scales), words);
     MOE_UNROLL for (int g = 0; g < 16; ++g) {
       store(scale + g * kPanelRows, mul(to_f32(field(words[g / 4], g % 4 * 8, 4)), d));
       store(bias + g * kPanelRows, mul(to_f32(field(words[g / 4], g % 4 * 8 + 4, 4)), dmin));
@@ -266,7 +264,11 @@ struct Q3_K : KFormat {
   static void panel_scales(const Block* const* rows, int, float* scale, float*) {
     const F32 d = panel_half(rows, &Block::d);
     I32 words[3];
-    panel_words<3>(rows, &Block::scales, words);
+    MOE_UNROLL for (int k = 0; k < 3; ++k) {
+      alignas(64) uint32_t packed[kPanelRows];
+      for (int r = 0; r < kPanelRows; ++r) packed[r] = load_word<uint32_t>(rows[r]->scales + 4 * k);
+      words[k] = load_dwords(packed);
+    }
     MOE_UNROLL for (int g = 0; g < 16; ++g) {
       const I32 low = field(words[g / 4 % 2], g % 4 * 8 + g / 8 * 4, 4), high = field(words[2], g % 4 * 8 + g / 4 * 2, 2);
       store(scale + g * kPanelRows, mul(sub(to_f32(join(low, high, 4)), splat(32.0f)), d));
@@ -288,15 +290,15 @@ inline void scales_and_mins(const Block* b, float* scale, float* bias) {
 
 template <class Block>
 inline void panel_scales_and_mins(const Block* const* rows, float* scale, float* bias) {
-  const F32 d = panel_half(rows, &Block::d), dmin = sub(splat(0.0f), panel_half(rows, &Block::dmin));
-  I32 words[3];
-  panel_words<3>(rows, &Block::scales, words);
+  I32 words[4];
+  panel_headers(rows, offsetof(Block, d), words);
+  const F32 d = half_of(words[0], 0), dmin = sub(splat(0.0f), half_of(words[0], 1));
   MOE_UNROLL for (int g = 0; g < 4; ++g) {
     const int at = 8 * g;
-    const I32 high_scale = join(field(words[2], at, 4), field(words[0], at + 6, 2), 4);
-    const I32 high_min = join(field(words[2], at + 4, 4), field(words[1], at + 6, 2), 4);
-    store(scale + g * kPanelRows, mul(to_f32(field(words[0], at, 6)), d));
-    store(bias + g * kPanelRows, mul(to_f32(field(words[1], at, 6)), dmin));
+    const I32 high_scale = join(field(words[3], at, 4), field(words[1], at + 6, 2), 4);
+    const I32 high_min = join(field(words[3], at + 4, 4), field(words[2], at + 6, 2), 4);
+    store(scale + g * kPanelRows, mul(to_f32(field(words[1], at, 6)), d));
+    store(bias + g * kPanelRows, mul(to_f32(field(words[2], at, 6)), dmin));
     store(scale + (4 + g) * kPanelRows, mul(to_f32(high_scale), d));
     store(bias + (4 + g) * kPanelRows, mul(to_f32(high_min), dmin));
   }
@@ -371,7 +373,7 @@ struct Q6_K : KFormat {
   static void panel_scales(const Block* const* rows, int, float* scale, float*) {
     const F32 d = panel_half(rows, &Block::d);
     I32 words[4];
-    panel_words<4>(rows, &Block::scales, words);
+    panel_headers(rows, offsetof(Block, scales), words);
     MOE_UNROLL for (int g = 0; g < 16; ++g) store(scale + g * kPanelRows, mul(to_f32(signed_byte(words[g / 4], g % 4)), d));
   }
 };
