@@ -187,8 +187,14 @@ struct MXFP4 : LegacyFormat {
     for (int i = 0; i < 8; ++i) scale[i] = i < n ? mxfp4_scale(b[i].e) : 0.0f;
   }
   static void panel_scales(const Block* const* rows, int n, float* scale, float*) {
+    alignas(64) uint32_t exponents[kChunk / 32 * kPanelRows];
     for (int r = 0; r < kPanelRows; ++r) {
-      for (int i = 0; i < n; ++i) scale[i * kPanelRows + r] = mxfp4_scale(rows[r][i].e);
+      for (int i = 0; i < n; ++i) exponents[i * kPanelRows + r] = rows[r][i].e;
+    }
+    for (int i = 0; i < n; ++i) {  // 2^(e − 128) in two factors, as it may be subnormal
+      const I32 e = load_dwords(exponents + i * kPanelRows);
+      const F32 half = to_f32(field(e, 1, 7)), rest = sub(to_f32(e), half);
+      store(scale + i * kPanelRows, mul(pow2(sub(half, splat(64.0f))), pow2(sub(rest, splat(64.0f)))));
     }
   }
 };
