@@ -150,7 +150,9 @@ class OpsBench {
   // Whole ops, through the backend: what the drivers add to the kernels.
   Status whole_ops(Backend& backend) {
     for (const int64_t tokens : {1, 64}) MOE_TRY(route(backend, tokens));
-    for (const int64_t tokens : {1, 64}) MOE_TRY(attention(backend, tokens));
+    MOE_TRY(attention(backend, 1, 1024));
+    MOE_TRY(attention(backend, 1, 16384));
+    MOE_TRY(attention(backend, 64, 4096));
     for (const DType type : {DType::kQ8_0, DType::kQ4_K}) {
       for (const int64_t tokens : {1, 8, 512}) {
         MOE_TRY(experts(backend, Op::kMoeGateUp, type, tokens));
@@ -400,9 +402,9 @@ class OpsBench {
     return run_op(backend, "route_e128_k8_t" + std::to_string(tokens), op, run);
   }
 
-  // 32 query heads, 4 key heads of 128, 1,024 keys in an f16 cache: a layer of Qwen3-30B-A3B.
-  Status attention(Backend& backend, int64_t tokens) {
-    constexpr int64_t kHeads = 32, kKeyHeads = 4, kHead = 128, kKeys = 1024;
+  // 32 query heads, 4 key heads of 128 in an f16 cache: a layer of Qwen3-30B-A3B.
+  Status attention(Backend& backend, int64_t tokens, int64_t n_keys) {
+    constexpr int64_t kHeads = 32, kKeyHeads = 4, kHead = 128;
     OneOp op;
     Rng rng(4);
     const auto normal = [&](size_t) { return rng.normal(); };
@@ -411,18 +413,18 @@ class OpsBench {
     const ValueId q = f32({kTokens, kHeads * kHead}), k = f32({kTokens, kKeyHeads * kHead}),
                   v = f32({kTokens, kKeyHeads * kHead});
     const auto cache = [&] {
-      return op.input<uint16_t>(DType::kF16, {1, kKeyHeads, kKeys, kHead}, tokens, ValueKind::kState,
+      return op.input<uint16_t>(DType::kF16, {1, kKeyHeads, n_keys, kHead}, tokens, ValueKind::kState,
                                 [&](size_t) { return f32_to_f16(rng.normal()); });
     };
     const ValueId keys = cache(), values = cache();
-    const ValueId positions = i32([&](size_t i) { return static_cast<int32_t>(kKeys - tokens + static_cast<int64_t>(i)); });
+    const ValueId positions = i32([&](size_t i) { return static_cast<int32_t>(n_keys - tokens + static_cast<int64_t>(i)); });
     const ValueId slots = i32([](size_t) { return 0; });
     AttentionAttrs a;
     a.n_head = kHeads, a.n_kv_head = kKeyHeads, a.head_dim = a.v_dim = kHead, a.scale = 0.088f;
     op.graph.add_node(Op::kAttention, {q, k, v, keys, values, positions, slots}, a);
     RunShape run;
-    run.n_tokens = tokens, run.kv_length = kKeys - tokens / 2;
-    return run_op(backend, "attention_kv1024_t" + std::to_string(tokens), op, run);
+    run.n_tokens = tokens, run.kv_length = n_keys - tokens / 2;
+    return run_op(backend, "attention_kv" + std::to_string(n_keys) + "_t" + std::to_string(tokens), op, run);
   }
 
   // A layer of Qwen3-30B-A3B: 128 experts of 2048 → 768 → 2048. Other 8 experts a token in each run, so that few tokens find no

@@ -35,10 +35,10 @@ struct CacheQ8_0 {
   static F32 at_n(const void* row, int64_t i, int64_t n) { return n > 0 ? at(row, i) : splat(0.0f); }  // rows are whole blocks
 };
 
-// Elements i .. i + kLanes of a row of n, zeros behind its end.
-template <class Cache>
+// Elements i .. i + kLanes of a row of n, zeros behind its end; kWhole: the row does not end there.
+template <class Cache, bool kWhole>
 inline F32 cache_at(const void* row, int64_t i, int64_t n) {
-  return i + kLanes <= n ? Cache::at(row, i) : i < n ? Cache::at_n(row, i, n - i) : splat(0.0f);
+  return kWhole || i + kLanes <= n ? Cache::at(row, i) : i < n ? Cache::at_n(row, i, n - i) : splat(0.0f);
 }
 
 // Products of floats.
@@ -53,14 +53,14 @@ struct FloatSteps {
     return add(add(sum, first), second);
   }
   // Steps i .. i + kLanes of a row.
-  template <class Cache>
+  template <class Cache, bool kWhole>
   static F32 steps(const void* row, int64_t i, int64_t n) {
-    return cache_at<Cache>(row, i, n);
+    return cache_at<Cache, kWhole>(row, i, n);
   }
   // Elements i .. i + kLanes of the rows of one step.
-  template <class Cache>
+  template <class Cache, bool kWhole>
   static F32 rows(const void* const* row, int64_t i, int64_t n) {
-    return cache_at<Cache>(row[0], i, n);
+    return cache_at<Cache, kWhole>(row[0], i, n);
   }
   static F32 half(F32 step, int) { return step; }
 };
@@ -75,30 +75,37 @@ inline const uint8_t* pack_row(const PackArgs& args, int64_t r) {
   return static_cast<const uint8_t*>(args.rows) + static_cast<size_t>(r) * args.stride;
 }
 
+// Steps s .. s + kLanes of kLanes keys; kWhole: all of them exist.
+template <class P, class Cache, bool kWhole>
+inline void pack_key_square(const uint8_t* const* row, int64_t s, int64_t dim, float* out) {
+  F32 r[kLanes];
+  _Pragma("GCC unroll 16") for (int i = 0; i < kLanes; ++i) r[i] = P::template steps<Cache, kWhole>(row[i], s, dim);
+  transpose(r);
+  const int64_t n = kWhole ? kLanes : attend_steps<P>(dim) - s;
+  _Pragma("GCC unroll 16") for (int i = 0; i < kLanes; ++i) {
+    if (kWhole || i < n) store(out + i * kAttendKeys, r[i]);
+  }
+}
+
 // Rows beyond the end repeat the last one: their scores are not looked at.
 template <class P, class Cache>
 void pack_keys(const PackArgs& args) {
+  const int64_t whole = args.dim / (kLanes * P::kWidth) * kLanes;
   for (int64_t key = args.begin / kLanes * kLanes; key < args.end; key += kLanes) {
     const uint8_t* row[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) row[i] = pack_row(args, key + i < args.end ? key + i : args.end - 1);
-    const int64_t n = attend_steps<P>(args.dim);
-    for (int64_t s = 0; s < n; s += kLanes) {
-      F32 r[kLanes];
-      _Pragma("GCC unroll 16") for (int i = 0; i < kLanes; ++i) r[i] = P::template steps<Cache>(row[i], s, args.dim);
-      transpose(r);
-      float* out = args.panel + s * kAttendKeys + key;
-      if (s + kLanes <= n) {
-        _Pragma("GCC unroll 16") for (int i = 0; i < kLanes; ++i) store(out + i * kAttendKeys, r[i]);
-      } else {
-        for (int i = 0; i < n - s; ++i) store(out + i * kAttendKeys, r[i]);
-      }
+    float* out = args.panel + key;
+    int64_t s = 0;
+    for (; s < whole; s += kLanes) pack_key_square<P, Cache, true>(row, s, args.dim, out + s * kAttendKeys);
+    for (; s < attend_steps<P>(args.dim); s += kLanes) {
+      pack_key_square<P, Cache, false>(row, s, args.dim, out + s * kAttendKeys);
     }
   }
 }
 
 template <class P, class Cache>
 void pack_values(const PackArgs& args) {
-  const int64_t width = attend_width(args.dim);
+  const int64_t width = attend_width(args.dim), whole = args.dim / kLanes * kLanes;
   for (int64_t s = args.begin / P::kWidth; s < attend_steps<P>(args.end); ++s) {
     const void* row[P::kWidth];
     for (int i = 0; i < P::kWidth; ++i) {
@@ -106,7 +113,9 @@ void pack_values(const PackArgs& args) {
       row[i] = pack_row(args, key < args.end ? key : args.end - 1);
     }
     float* out = args.panel + s * width;
-    for (int64_t i = 0; i < width; i += kLanes) store(out + i, P::template rows<Cache>(row, i, args.dim));
+    int64_t i = 0;
+    for (; i < whole; i += kLanes) store(out + i, P::template rows<Cache, true>(row, i, args.dim));
+    for (; i < width; i += kLanes) store(out + i, P::template rows<Cache, false>(row, i, args.dim));
   }
 }
 

@@ -40,13 +40,13 @@ struct PairSteps {
     return madd(pairs, as_steps(_mm512_set1_epi16(0x3f80)), sum);
   }
 
-  template <class Cache>
+  template <class Cache, bool kWhole>
   static F32 steps(const void* row, int64_t i, int64_t n) {
-    return as_steps(to_bf16x32(cache_at<Cache>(row, 2 * i, n), cache_at<Cache>(row, 2 * i + 16, n)));
+    return as_steps(to_bf16x32(cache_at<Cache, kWhole>(row, 2 * i, n), cache_at<Cache, kWhole>(row, 2 * i + 16, n)));
   }
-  template <class Cache>
+  template <class Cache, bool kWhole>
   static F32 rows(const void* const* row, int64_t i, int64_t n) {
-    const __m512i words = to_bf16x32(cache_at<Cache>(row[0], i, n), cache_at<Cache>(row[1], i, n));
+    const __m512i words = to_bf16x32(cache_at<Cache, kWhole>(row[0], i, n), cache_at<Cache, kWhole>(row[1], i, n));
     return as_steps(_mm512_permutexvar_epi16(pair_order(), words));
   }
   // 0 16 1 17 ...
