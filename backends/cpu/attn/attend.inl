@@ -8,8 +8,7 @@
 // across lanes but that of the weights, and each output is one accumulator filled in ascending order, so a query's bits depend
 // on its own visible keys alone. Invisible keys are skipped, not multiplied by 0: what they hold, NaN included, never matters.
 //
-// Rows of the cache become panels once for all queries; a transposition of 16 x 16 numbers costs 64 shuffles, half of the time
-// in which one core of an EPYC (Zen 5) reads them from memory.
+// Rows of the cache become panels once for all queries of a call.
 #pragma once
 
 namespace moe::cpu {
@@ -75,6 +74,13 @@ inline const uint8_t* pack_row(const PackArgs& args, int64_t r) {
   return static_cast<const uint8_t*>(args.rows) + static_cast<size_t>(r) * args.stride;
 }
 
+// Asks for the rows kPackAhead bytes behind r .. r + n. Squares of keys touch lines out of order, which no processor foresees.
+constexpr size_t kPackAhead = 8192;
+MOE_INLINE inline void pack_ahead(const PackArgs& args, int64_t r, int64_t n) {
+  const auto* at = reinterpret_cast<const char*>(pack_row(args, r)) + kPackAhead;
+  for (size_t i = 0; i < static_cast<size_t>(n) * args.stride; i += 64) __builtin_prefetch(at + i);
+}
+
 // Steps s .. s + kLanes of kLanes keys; kWhole: all of them exist.
 template <class P, class Cache, bool kWhole>
 inline void pack_key_square(const uint8_t* const* row, int64_t s, int64_t dim, float* out) {
@@ -92,6 +98,7 @@ template <class P, class Cache>
 void pack_keys(const PackArgs& args) {
   const int64_t whole = args.dim / (kLanes * P::kWidth) * kLanes;
   for (int64_t key = args.begin / kLanes * kLanes; key < args.end; key += kLanes) {
+    pack_ahead(args, key, kLanes);
     const uint8_t* row[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) row[i] = pack_row(args, key + i < args.end ? key + i : args.end - 1);
     float* out = args.panel + key;
@@ -107,6 +114,7 @@ template <class P, class Cache>
 void pack_values(const PackArgs& args) {
   const int64_t width = attend_width(args.dim), whole = args.dim / kLanes * kLanes;
   for (int64_t s = args.begin / P::kWidth; s < attend_steps<P>(args.end); ++s) {
+    pack_ahead(args, s * P::kWidth, P::kWidth);
     const void* row[P::kWidth];
     for (int i = 0; i < P::kWidth; ++i) {
       const int64_t key = s * P::kWidth + i;
