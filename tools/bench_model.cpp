@@ -76,7 +76,7 @@ class Bench {
       // The price of an op knows a mean k but no widths: a token that uses k experts at a share w of their channels does the
       // work of k · w whole ones.
       k_mean = k.value() * width_;
-      result.work = work_of(session_.graph().graph, test, k_mean, exact_);
+      result.work = work_of(session_.executable().graph(), test, k_mean, exact_);
     }
     const ExecutableProfile before = session_.executable().profile();
     for (int i = 0; i < repetitions; ++i) {

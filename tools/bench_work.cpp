@@ -5,8 +5,9 @@
 namespace moe::tools {
 namespace {
 
-// Where a node's multiplications count, by the format of its weights.
+// Where a node's multiplications count: by the format of its weights; those of attention by what its queries are rounded to.
 double BenchWork::*macs_of(const Graph& g, const Node& n) {
+  if (n.op == Op::kAttention) return g.value(n.in[0]).dtype == DType::kBF16 ? &BenchWork::bf16_macs : &BenchWork::f32_macs;
   const auto has_weight = [&](auto&& is_wanted) {
     return std::any_of(n.in.begin(), n.in.end(), [&](ValueId id) {
       return id != kNone && g.value(id).kind == ValueKind::kWeight && is_wanted(g.value(id).dtype);

@@ -20,7 +20,7 @@ struct BenchTest {
 struct BenchWork {
   double bytes_read = 0;
   double int8_macs = 0;  // with weights of a quantised format, unless exact
-  double bf16_macs = 0;  // with weights of bf16, unless exact
+  double bf16_macs = 0;  // with weights of bf16, and of attention over queries rounded to bf16, unless exact
   double f32_macs = 0;   // all others
 
   double macs() const { return int8_macs + bf16_macs + f32_macs; }
