@@ -79,6 +79,8 @@ LDFLAGS_fuzz     := -pthread -fsanitize=address,undefined
 # One row an instruction set: the processor it needs and the flags of backends/cpu/isa/<isa>.cpp. Same table in CMakeLists.txt.
 # GCC would else compute all products of a tile before it adds them, which 16 registers do not hold; clang knows no such flag.
 IN_ORDER     := -fno-tree-ter -Wno-ignored-optimization-argument
+# GCC 12 for ARM moves loads up before it knows how many registers that takes, and spills tiles.
+LATE_LOADS   := -fno-schedule-insns -Wno-ignored-optimization-argument
 ISAS_any     := scalar
 ISAS_x86_64  := avx2 avx512 avx512_bf16
 ISAS_aarch64 := neon neon_dot neon_i8mm
@@ -86,9 +88,9 @@ ISA_FLAGS_scalar      :=
 ISA_FLAGS_avx2        := -mavx2 -mfma -mf16c $(IN_ORDER)
 ISA_FLAGS_avx512      := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
-ISA_FLAGS_neon        :=
-ISA_FLAGS_neon_dot    := -march=armv8.2-a+dotprod
-ISA_FLAGS_neon_i8mm   := -march=armv8.2-a+dotprod+i8mm
+ISA_FLAGS_neon        := $(LATE_LOADS)
+ISA_FLAGS_neon_dot    := $(LATE_LOADS) -march=armv8.2-a+dotprod
+ISA_FLAGS_neon_i8mm   := $(LATE_LOADS) -march=armv8.2-a+dotprod+i8mm
 
 # -O2 or more in every config: an inline function the compiler leaves out of line becomes a weak symbol, and the linker may
 # then give the whole program the copy that was compiled for AVX-512.
@@ -111,11 +113,12 @@ endif
 LIB_SRCS  := $(filter-out $(ISA_ALL),$(call find_cpp,core tensor backends models evolution)) $(ISA_SRCS)
 MAIN_SRCS := $(sort $(wildcard tools/moe_*.cpp))
 TOOL_SRCS := $(filter-out $(MAIN_SRCS),$(call find_cpp,tools))# shared by the programs, and tested
-TEST_SRCS := $(filter-out tests/fuzz/% tests/embed/% tests/lint/%,$(call find_cpp,tests))
+TEST_SRCS := $(filter-out tests/fuzz/% tests/embed/% tests/lint/% tests/counts/%,$(call find_cpp,tests))
 FUZZ_SRCS := $(sort $(wildcard tests/fuzz/*_fuzz.cpp))
 
 objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
 PROGRAMS := $(foreach main,$(MAIN_SRCS),$(BIN)/$(subst _,-,$(basename $(notdir $(main)))))
+STATIC_PROGRAMS := $(PROGRAMS:$(BIN)/%=$(OUT)/static/%)
 FUZZERS  := $(foreach main,$(FUZZ_SRCS),$(BIN)/$(basename $(notdir $(main))))
 TESTS    := $(BIN)/moe-tests
 
@@ -124,7 +127,7 @@ TESTS    := $(BIN)/moe-tests
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib tests test unit-test lint bench fuzz fuzzers demo deps install clean help print-sources FORCE
+.PHONY: all lib tests static test unit-test lint bench fuzz fuzzers demo deps install clean help print-sources FORCE
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
@@ -133,6 +136,7 @@ all: $(if $(filter fuzz,$(config)),fuzzers,lib $(PROGRAMS))
 lib: $(LIB)
 tests: $(TESTS)
 fuzzers: $(FUZZERS)
+static: $(STATIC_PROGRAMS)
 
 # What was compiled with other flags, or archived from another list of sources, is stale.
 $(OBJ)/flags.txt: FORCE
@@ -167,6 +171,12 @@ $(BIN)/$(subst _,-,$(basename $(notdir $(1)))): $(call objects,$(1) $(TOOL_SRCS)
 endef
 $(foreach main,$(MAIN_SRCS),$(eval $(call program_rule,$(main))))
 
+# One file without libraries: what to copy to a board.
+$(OUT)/static/%: $(BIN)/%
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -static $(OBJ)/tools/$(subst -,_,$*).o $(call objects,$(TOOL_SRCS)) $(LIB) $(LDFLAGS_$(config)) $(LDFLAGS) -o $@
+
 $(TESTS): $(call objects,$(TEST_SRCS) $(TOOL_SRCS)) $(LIB) $(OBJ)/sources.txt
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -180,7 +190,7 @@ $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 # TESTS_ARGS goes to doctest: make test TESTS_ARGS='-tc=*rope*'. The scripts are the tests that are not C++; clang-tidy takes
 # too long for every day, LINT=no leaves the rest of the lint out as well.
 LINTERS := $(sort $(wildcard tests/lint/*.sh))
-SCRIPTS := $(if $(filter no,$(LINT)),,$(filter-out tests/lint/clang_tidy.sh,$(LINTERS))) $(sort $(wildcard tests/embed/*.sh tests/tools/*.sh))
+SCRIPTS := $(if $(filter no,$(LINT)),,$(filter-out tests/lint/clang_tidy.sh,$(LINTERS))) $(sort $(wildcard tests/embed/*.sh tests/tools/*.sh tests/counts/*.sh))
 SCRIPT_ENV = BUILD='$(OUT)' CXX='$(CXX)' NM='$(NM)' MAKE='$(MAKE)'
 
 test: all $(TESTS)
@@ -234,6 +244,7 @@ make                build/bin/moe-* and build/lib/libmoe.a
 make demo           install what is missing, build, make a small model, run it
 make test           build and run every test         TESTS_ARGS='-tc=*rope*' selects
 make unit-test      only build/bin/moe-tests
+make static         build/static/moe-*: programs that need no library, for another machine with CROSS=
 make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"

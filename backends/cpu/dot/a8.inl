@@ -33,7 +33,7 @@ inline void make_panel(const typename F::Block* const* rows, int n_blocks, Panel
     for (int r = 0; r < kPanelRows; ++r) part[r] = F::raw(rows[r], i, n_blocks);
     interleave_rows(part, raw + i * kGroupBytes);
   }
-  if constexpr (kPacked<F>) F::template unpack<PanelBytes, kPanelVecs>(raw, panel.q);
+  if constexpr (kPacked<F>) F::template unpack<PanelBytes<F>, kPanelVecs>(raw, panel.q);
   F::panel_scales(rows, n_blocks, panel.scale, panel.bias);
 }
 
@@ -48,8 +48,10 @@ MOE_INLINE inline void add_group(const Panel* panels, int g, const BlockA8* cons
   unroll<kTokens>([&](auto t) MOE_INLINE {
     unroll<kPanels>([&](auto p) MOE_INLINE {
       F32& sum = part[t * kPanels + p];
-      sum = fma(to_f32(dots[t * kPanels + p]), load(panels[p].scale + at), sum);
-      if constexpr (F::kBias) sum = fma(activation_sum<kFirst, kCount>(*x[t]), load(panels[p].bias + at), sum);
+      sum = fma(to_f32(dots[t * kPanels + p]), tile_scale<kTokens>(panels[p].scale + at, t), sum);
+      if constexpr (F::kBias) {
+        sum = fma(tile_sum<kFirst, kCount, kTokens>(x, t), tile_scale<kTokens>(panels[p].bias + at, t), sum);
+      }
     });
   });
 }
@@ -73,7 +75,7 @@ inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, 
   unroll<kTokens>([&](auto t) MOE_INLINE {
     unroll<kPanels>([&](auto p) MOE_INLINE {
       float* to = acc + (t * kTilePanels + p) * kPanelRows;
-      store(to, fma(part[t * kPanels + p], splat(x[t]->scale), load(to)));
+      store(to, fma(tile_rows<kPanels, kTokens>(part, t, p), splat(x[t]->scale), load(to)));
     });
   });
 }

@@ -116,7 +116,7 @@ inline void dot_quad(const typename F::Block* const* rows, const RowActivations&
     for (int r = 0; r < kRowLanes; ++r) piece[r] = F::raw(rows[r], i, kChunk / F::kBlock);
     split_rows(piece, raw + i * kPiece);
   }
-  if constexpr (kPacked<F>) F::template unpack<RowBytes, 2>(raw, w);
+  if constexpr (kPacked<F>) F::template unpack<RowBytes<F>, kRowVecs>(raw, w);
 
   for (int t = 0; t < x.n_tokens; ++t) {
     const BlockA8* block = x.chunk(t, chunk);

@@ -1,7 +1,7 @@
 // What the panels of the three ARM instruction sets share: 8 rows a panel, two registers of four. See dot/a8.inl.
 //
-// All three multiply signed by signed bytes, so weights go in as they lie in the panel (none but int8 ones exceeds 63). The
-// offset of a format times the sum of the activations is what the integer sums start from.
+// All three multiply signed by signed bytes. So a format's offset is subtracted from the bytes while they are unpacked, once a
+// panel instead of once a product.
 #pragma once
 
 #include "backends/cpu/vec/neon.h"
@@ -11,8 +11,38 @@ namespace {
 
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 16;
-constexpr int kRowTokens = 0;
-using PanelBytes = U8x16;
+
+// Bytes that are stored as int8, less kOffset.
+template <int kOffset>
+struct LessOffset {
+  U8x16 bytes;
+};
+template <int kOffset>
+inline LessOffset<kOffset> load_bytes(const uint8_t* p, LessOffset<kOffset>) {
+  return {load_bytes(p, U8x16{})};
+}
+template <int kOffset>
+inline void store_bytes(uint8_t* p, LessOffset<kOffset> a) {
+  vst1q_u8(p, kOffset == 0 ? a.bytes.v : vsubq_u8(a.bytes.v, vdupq_n_u8(kOffset)));
+}
+template <int kOffset>
+inline LessOffset<kOffset> bits(LessOffset<kOffset> a, int shift, int width) {
+  return {bits(a.bytes, shift, width)};
+}
+template <int kOffset>
+inline LessOffset<kOffset> join(LessOffset<kOffset> low, LessOffset<kOffset> high, int shift) {
+  return {join(low.bytes, high.bytes, shift)};
+}
+template <int kOffset>
+inline LessOffset<kOffset> lookup(const int8_t* table, LessOffset<kOffset> index) {
+  return {lookup(table, index.bytes)};
+}
+template <class Format>
+using PanelBytes = LessOffset<Format::kOffset>;
+
+// What is left for integer sums to subtract: formats of 8 pieces lie in the panel as they are fetched.
+template <class Format>
+constexpr int kPanelOffset = Format::kRaws == 8 ? Format::kOffset : 0;
 
 struct I32 {
   int32x4_t low, high;
@@ -32,52 +62,51 @@ inline float32x4_t half_of(int32x4_t a, int k) {
 inline F32 half_of(I32 a, int k) { return {half_of(a.low, k), half_of(a.high, k)}; }
 inline I32 signed_byte(I32 a, int k) { return {(a.low << (24 - 8 * k)) >> 24, (a.high << (24 - 8 * k)) >> 24}; }
 
-// 4 rows of 4 dwords → 4 registers of 4 rows, each 32 bytes after the one before.
-inline void transpose_dwords(uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x16_t r3, uint8_t* out) {
-  const uint32x4_t a = vzip1q_u32(vreinterpretq_u32_u8(r0), vreinterpretq_u32_u8(r2));
-  const uint32x4_t b = vzip1q_u32(vreinterpretq_u32_u8(r1), vreinterpretq_u32_u8(r3));
-  const uint32x4_t c = vzip2q_u32(vreinterpretq_u32_u8(r0), vreinterpretq_u32_u8(r2));
-  const uint32x4_t d = vzip2q_u32(vreinterpretq_u32_u8(r1), vreinterpretq_u32_u8(r3));
-  vst1q_u8(out, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
-  vst1q_u8(out + 32, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
-  vst1q_u8(out + 64, vreinterpretq_u8_u32(vzip1q_u32(c, d)));
-  vst1q_u8(out + 96, vreinterpretq_u8_u32(vzip2q_u32(c, d)));
+// 4 rows of 4 dwords → 4 registers of 4 rows
+inline void transpose_dwords(uint32x4_t r0, uint32x4_t r1, uint32x4_t r2, uint32x4_t r3, uint32x4_t* out) {
+  const uint32x4_t a = vzip1q_u32(r0, r2), b = vzip1q_u32(r1, r3), c = vzip2q_u32(r0, r2), d = vzip2q_u32(r1, r3);
+  out[0] = vzip1q_u32(a, b);
+  out[1] = vzip2q_u32(a, b);
+  out[2] = vzip1q_u32(c, d);
+  out[3] = vzip2q_u32(c, d);
 }
 
 // 8 rows of 4 dwords → 4 registers of 8 rows
 inline void interleave_headers(const uint8_t* const* rows, I32* out) {
-  alignas(16) uint32_t words[4][8];
-  auto* bytes = reinterpret_cast<uint8_t*>(words);
-  for (int r = 0; r < 8; r += 4)
-    transpose_dwords(vld1q_u8(rows[r]), vld1q_u8(rows[r + 1]), vld1q_u8(rows[r + 2]), vld1q_u8(rows[r + 3]), bytes + 4 * r);
-  for (int k = 0; k < 4; ++k) out[k] = load_dwords(words[k]);
+  uint32x4_t row[8], low[4], high[4];
+#pragma GCC unroll 8
+  for (int r = 0; r < 8; ++r) row[r] = vreinterpretq_u32_u8(vld1q_u8(rows[r]));
+  transpose_dwords(row[0], row[1], row[2], row[3], low);
+  transpose_dwords(row[4], row[5], row[6], row[7], high);
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) out[k] = {vreinterpretq_s32_u32(low[k]), vreinterpretq_s32_u32(high[k])};
 }
 
-// 8 rows of 8 dwords → 8 times 8 rows
-inline void interleave_rows(const Bytes32* rows, void* out) {
-  auto* bytes = static_cast<uint8_t*>(out);
-  for (int r = 0; r < 8; r += 4) {
-    transpose_dwords(rows[r].low, rows[r + 1].low, rows[r + 2].low, rows[r + 3].low, bytes + 4 * r);
-    transpose_dwords(rows[r].high, rows[r + 1].high, rows[r + 2].high, rows[r + 3].high, bytes + 4 * r + 128);
-  }
-}
-
-// The sum of the activations that dwords kFirst .. kFirst + kCount of a group cover, in every lane.
+// The sum of the activations that dwords kFirst .. kFirst + kCount of a group cover.
 template <int kFirst, int kCount>
-inline int32x4_t splat_sum(const BlockA8& x) {
-  return vld1q_dup_s32(kCount == 8 ? &x.sum : &x.half[kFirst / 4]);
+inline int32_t sum_of(const BlockA8& x) {
+  return kCount == 8 ? x.sum : x.half[kFirst / 4];
 }
 
+// What the integer sums of a token begin with, in every lane.
 template <class Format, int kFirst, int kCount>
 inline int32x4_t start_of(const BlockA8& x) {
-  if constexpr (Format::kOffset == 0) return vdupq_n_s32(0);
-  return vmulq_n_s32(splat_sum<kFirst, kCount>(x), -Format::kOffset);
+  if constexpr (kPanelOffset<Format> == 0) return vdupq_n_s32(0);
+  return vdupq_n_s32(-kPanelOffset<Format> * sum_of<kFirst, kCount>(x));
+}
+
+// One number for all lanes, which FMLA takes by element.
+struct ScalarF32 {
+  float32x2_t v;
+};
+inline F32 fma(ScalarF32 a, F32 b, F32 c) {
+  return {vfmaq_lane_f32(c.low, b.low, a.v, 0), vfmaq_lane_f32(c.high, b.high, a.v, 0)};
 }
 
 template <int kFirst, int kCount>
-inline F32 activation_sum(const BlockA8& x) {
-  const float32x4_t sum = vcvtq_f32_s32(splat_sum<kFirst, kCount>(x));
-  return {sum, sum};
+inline ScalarF32 activation_sum(const BlockA8& x) {
+  const int32x2_t sum = vset_lane_s32(sum_of<kFirst, kCount>(x), vdup_n_s32(0), 0);
+  return {vcvt_f32_s32(sum)};
 }
 
 }  // namespace

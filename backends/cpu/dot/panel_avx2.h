@@ -14,6 +14,7 @@ constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 8;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
+template <class Format>
 using PanelBytes = U8x32;
 
 struct I32 {

@@ -14,6 +14,7 @@ constexpr int kPanelRows = 16;
 constexpr int kPanelVecs = 8;
 constexpr int kTilePanels = 2;
 constexpr int kTileTokens = 6;
+template <class Format>
 using PanelBytes = U8x64;
 
 struct I32 {

@@ -11,6 +11,7 @@ constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kRowTokens = 0;
+template <class Format>
 using PanelBytes = U8x16;
 
 struct I32 {

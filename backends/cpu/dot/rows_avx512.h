@@ -8,6 +8,8 @@ namespace {
 
 constexpr int kRowLanes = 4;
 constexpr int kRowTokens = 4;
+constexpr int kRowVecs = 2;  // RowBytes that hold 32 elements of every row
+template <class Format>
 using RowBytes = U8x64;
 
 // (kRowLanes, 32 bytes) → (2, kRowLanes, 16 bytes)

@@ -1,5 +1,6 @@
 // AVX2 with FMA and F16C: Intel since Haswell, AMD since Excavator.
 #include "backends/cpu/dot/rows_avx2.h"
+#include "backends/cpu/dot/tile_rows.inl"
 //
 #include "backends/cpu/dot/a8_rows.inl"
 #include "backends/cpu/isa/table.inl"

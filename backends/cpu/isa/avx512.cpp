@@ -1,5 +1,6 @@
 // AVX-512 with VNNI: Intel since Ice Lake and Cascade Lake, AMD since Zen 4.
 #include "backends/cpu/dot/rows_avx512.h"
+#include "backends/cpu/dot/tile_rows.inl"
 //
 #include "backends/cpu/dot/a8_rows.inl"
 #include "backends/cpu/isa/table.inl"

@@ -1,6 +1,7 @@
 // AVX-512 with VNNI and BF16: Intel Cooper Lake and since Sapphire Rapids, AMD since Zen 4. The kernels of avx512, products
 // of bfloat16 weights with bfloat16 activations, and attention with products of bfloat16.
 #include "backends/cpu/dot/rows_avx512.h"
+#include "backends/cpu/dot/tile_rows.inl"
 //
 #include "backends/cpu/dot/a8_rows.inl"
 #include "backends/cpu/isa/table.inl"

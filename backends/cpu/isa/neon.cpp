@@ -1,5 +1,6 @@
 // ARMv8.0 with Advanced SIMD: every 64-bit ARM processor.
 #include "backends/cpu/dot/panel_neon.h"
+#include "backends/cpu/dot/tile_rows.inl"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"
 

@@ -1,5 +1,8 @@
 // ARMv8.6 with I8MM and DotProd: Neoverse V1 and N2, Cortex-X2 and A510, Apple M2 and later.
 #include "backends/cpu/dot/panel_neon_i8mm.h"
+#include "backends/cpu/dot/rows_neon_dot.h"
+//
+#include "backends/cpu/dot/a8_rows.inl"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"
 

@@ -1,5 +1,6 @@
 // The reference: plain C++ for any processor.
 #include "backends/cpu/dot/panel_scalar.h"
+#include "backends/cpu/dot/tile_rows.inl"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"
 
