@@ -110,9 +110,10 @@ inline void dot_quad(const typename F::Block* const* rows, const RowActivations&
   alignas(64) uint8_t w[kChunk * kRowLanes];
   alignas(64) uint8_t packed[kPacked<F> ? F::kRaws * kPiece : 64];
   uint8_t* raw = kPacked<F> ? packed : w;
+  if constexpr (!kSpreadReads) read_ahead(ahead, kRowLanes * kChunkBytes<F>);
   MOE_UNROLL for (int i = 0; i < F::kRaws; ++i) {
     Bytes32 piece[kRowLanes];
-    read_ahead(ahead, kRowLanes * kChunkBytes<F> / F::kRaws);
+    if constexpr (kSpreadReads) read_ahead(ahead, kRowLanes * kChunkBytes<F> / F::kRaws);
     for (int r = 0; r < kRowLanes; ++r) piece[r] = F::raw(rows[r], i, kChunk / F::kBlock);
     split_rows(piece, raw + i * kPiece);
   }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kRowLanes = 2;
 constexpr int kRowTokens = 1;
+constexpr bool kSpreadReads = false;  // q8_0 790 → 593 instructions for 1,000 multiply-adds
 constexpr int kRowVecs = 4;
 template <class Format>
 using RowBytes = PanelBytes<Format>;
