@@ -5,10 +5,12 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "core/arena.h"
@@ -31,8 +33,8 @@ constexpr int kChains = 12;
 #else
 constexpr int kChains = 16;
 #endif
-constexpr size_t kReadBytes = size_t{256} << 20;
-constexpr size_t kWindowBytes = kReadBytes / 8;
+constexpr size_t kMostReadBytes = size_t{1} << 30;  // as large as weights are, or an eighth of the memory
+constexpr size_t kWindowBytes = size_t{1} << 20;
 constexpr double kSecondsEach = 0.15;
 
 // Does `rounds` times kChains multiply-add instructions; the result keeps the compiler from leaving them out.
@@ -231,39 +233,40 @@ class OnCore {
   bool moved_ = false;
 };
 
-// Threads share the memory, so here the time from the first one's start to the last one's end counts. A pass reads a window;
-// the next one reads on behind it, so that no cache holds anything of it. All passes are in one run of the pool: waking a
-// thread takes a tenth of what a pass does. Prefetches and several streams a thread were tried and read no faster (Zen 5).
+size_t read_bytes() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGE_SIZE);
+  const size_t memory = pages > 0 && page > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page) : 0;
+  return std::clamp(memory / 8 / kWindowBytes, size_t{64}, kMostReadBytes / kWindowBytes) * kWindowBytes;
+}
+
+// What all threads read together, each its own part of the memory over and over without waiting for the others, as weights are
+// read. On the average, not at best: memory is shared with whatever else the machine does, and so is what is held against it.
+// Prefetches and several streams a thread were tried and read no faster (Zen 5).
 double measure_read(ThreadPool& pool, ReadLoop read) {
-  const AlignedBytes bytes = allocate_aligned(kReadBytes);
+  const size_t n_bytes = read_bytes();
+  const AlignedBytes bytes = allocate_aligned(n_bytes);
   // Large pages, where the system gives them: the ceiling is the memory's, not that of the address translation. Advice only.
   constexpr uintptr_t kPage = 1 << 21;
   const uintptr_t first = (reinterpret_cast<uintptr_t>(bytes.get()) + kPage - 1) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(first), kReadBytes - kPage, MADV_HUGEPAGE);
-  std::vector<Clock::time_point> starts(static_cast<size_t>(pool.size()));
+  madvise(reinterpret_cast<void*>(first), n_bytes - kPage, MADV_HUGEPAGE);
+  std::vector<double> rates(static_cast<size_t>(pool.size()));
   const std::vector<int> cores = one_of_each_core();
-  double best = 1e9;
-  bool more = true;
   auto passes = [&](int thread) {
     const OnCore here(cores, thread, pool.size());
-    const Range fill = split_range(static_cast<int64_t>(kReadBytes), thread, pool.size(), 1024);
-    std::memset(bytes.get() + fill.begin, 1, static_cast<size_t>(fill.end - fill.begin));
-    const Range r = split_range(static_cast<int64_t>(kWindowBytes), thread, pool.size(), 1024);
+    const Range r = split_range(static_cast<int64_t>(n_bytes), thread, pool.size(), kWindowBytes);
+    std::memset(bytes.get() + r.begin, 1, static_cast<size_t>(r.end - r.begin));
+    pool.barrier();
     const auto begin = Clock::now();
-    for (size_t window = 0; more; window = (window + kWindowBytes) % kReadBytes) {
-      pool.barrier();
-      starts[static_cast<size_t>(thread)] = Clock::now();
-      [[maybe_unused]] volatile uint64_t sink = read(bytes.get() + window + r.begin, static_cast<size_t>(r.end - r.begin));
-      pool.barrier();
-      if (thread == 0) {
-        best = std::min(best, seconds_since(*std::min_element(starts.begin(), starts.end())));
-        more = seconds_since(begin) < 4 * kSecondsEach;
-      }
-      pool.barrier();
+    double n_read = 0, seconds = 0;
+    for (int64_t at = r.begin; r.begin < r.end && seconds < 4 * kSecondsEach; seconds = seconds_since(begin)) {
+      [[maybe_unused]] volatile uint64_t sink = read(bytes.get() + at, kWindowBytes);
+      n_read += kWindowBytes;
+      at = at + static_cast<int64_t>(kWindowBytes) < r.end ? at + static_cast<int64_t>(kWindowBytes) : r.begin;
     }
+    if (seconds > 0) rates[static_cast<size_t>(thread)] = n_read / seconds;
   };
   pool.run(passes);
-  return static_cast<double>(kWindowBytes) / best;
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace moe::cpu {
 struct Ceilings {
   Isa isa = Isa::kScalar;
   int n_threads = 1;
-  double read = 0;  // bytes/s from memory, far more than caches hold, read in order
+  double read = 0;  // bytes/s from memory, far more than caches hold, read in order, on the average of half a second
   double int8 = 0;  // multiply-adds/s on registers: the best an instruction set offers for int8 into int32 (avx2: into int16)
   double bf16 = 0;  // bf16 products into float32
   double f32 = 0;   // scalar: a product and a sum each, as the compiler makes them
@@ -18,7 +18,7 @@ struct Ceilings {
 
 // Takes about a second; the best of many short runs, since whatever else the machine does can only make it slower.
 // kUnsupported when this processor lacks the instructions, kInvalidArgument for less than one thread. Throws std::bad_alloc
-// without 256 MiB of memory and std::system_error without threads.
+// without 1 GiB of memory (an eighth of the machine's where that is less) and std::system_error without threads.
 Result<Ceilings> measure_ceilings(Isa isa, int n_threads);
 
 }  // namespace moe::cpu
