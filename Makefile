@@ -96,7 +96,8 @@ ISA_FLAGS_neon_i8mm   := $(LATE_LOADS) -march=armv8.2-a+dotprod+i8mm
 # then give the whole program the copy that was compiled for AVX-512.
 ISA_OPT_release  := -O3
 ISA_OPT_debug    := -O2
-ISA_OPT_sanitize := -O2
+# Checks of memory are calls and those of pointers are left out: in line they make a file of kernels take ten minutes.
+ISA_OPT_sanitize := -O2 --param asan-instrumentation-with-call-threshold=0 -fno-sanitize=alignment,null,object-size,pointer-overflow
 ISA_OPT_fuzz     := -O2
 
 # ---- sources --------------------------------------------------------------------------------------------------------

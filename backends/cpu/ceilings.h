@@ -16,7 +16,8 @@ struct Ceilings {
   double f32 = 0;   // scalar: a product and a sum each, as the compiler makes them
 };
 
-// Takes about a second; the best of many short runs, since whatever else the machine does can only make it slower.
+// Takes about two seconds. Multiply-adds are the best of many short runs, since whatever else the machine does can only make
+// them slower; reading is an average.
 // kUnsupported when this processor lacks the instructions, kInvalidArgument for less than one thread. Throws std::bad_alloc
 // without 1 GiB of memory (an eighth of the machine's where that is less) and std::system_error without threads.
 Result<Ceilings> measure_ceilings(Isa isa, int n_threads);
