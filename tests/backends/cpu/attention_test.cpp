@@ -75,7 +75,7 @@ TEST_CASE("attention of heads of all sizes and groups, exact or rounded, over co
     int64_t heads, kv_heads, head_dim, v_dim;
     bool latent;
   };
-  const Sizes sizes[] = {{3, 3, 64, 64, false},   {6, 2, 80, 80, false},   {8, 1, 96, 96, false},   {16, 2, 128, 128, false},
+  const Sizes sizes[] = {{3, 3, 64, 64, false},   {6, 2, 80, 80, false},   {8, 1, 96, 96, false},  {16, 2, 128, 128, false},
                          {3, 1, 192, 128, false}, {2, 2, 256, 256, false}, {24, 1, 576, 512, true}};
   for (const std::string& isa : runnable_isas())
     for (const Sizes& m : sizes)
