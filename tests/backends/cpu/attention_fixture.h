@@ -86,8 +86,8 @@ inline std::vector<double> plain_attention(const AttentionCase& s, const Attenti
 }
 
 inline std::vector<int32_t> run_of(int first, int n) {
-  std::vector<int32_t> p;
-  for (int i = 0; i < n; ++i) p.push_back(first + i);
+  std::vector<int32_t> p(static_cast<size_t>(n));
+  for (int i = 0; i < n; ++i) p[static_cast<size_t>(i)] = first + i;
   return p;
 }
 
