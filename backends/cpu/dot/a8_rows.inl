@@ -33,34 +33,51 @@ constexpr int kChunkBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
 // Row of the call's block of kPanelRows in lane i.
 constexpr int row_of_lane(int i) { return i % 4 * kRowLanes + i / 4; }
 
+// Lines of kPanelRows rows of a chunk, and how many of them are asked for at once: some with every piece of a quad, the rest
+// with the chunk's scales, so that memory always has work.
+template <class F>
+constexpr int kChunkLines = (kPanelRows * kChunkBytes<F> + 63) / 64;
+template <class F>
+constexpr int kPieceLines = kChunkLines<F> / (4 * F::kRaws);
+template <class F>
+constexpr int kScaleLines = kChunkLines<F> - 4 * F::kRaws* kPieceLines<F>;
+
 // Asks for what lies ahead in the order of addresses, not beyond the call's rows. Measured on one core of an EPYC (Zen 5): a
 // quad and 2 KB, but 11 KB at least; the four streams alone, without this, read 10 GB/s instead of 30. Of rows too long for the
 // first-level cache to hold a quad, each is read ahead by itself.
 constexpr int64_t kLeastAhead = 11 << 10, kBeyondQuad = 2 << 10, kLongQuad = 24 << 10;
 struct ReadAhead {
   const char* line;  // the next to ask for
-  const char* want;  // how far the calls have come
-  const char* end;
+  const char* last;
+  int64_t distance;
   bool along_rows;
+
+  template <class F>
+  static ReadAhead of(const DotArgs& args) {
+    const char* first = static_cast<const char*>(args.w);
+    const char* last = first + static_cast<size_t>(args.n_rows) * args.w_stride - 1;
+    const auto quad = static_cast<int64_t>(kRowLanes * args.w_stride);
+    if (quad > kLongQuad) return {last, last, 0, true};
+    const int64_t least = quad + kBeyondQuad > kLeastAhead ? quad + kBeyondQuad : kLeastAhead;
+    ReadAhead ahead{first, last, least + 4 * quad * kScaleLines<F> / kChunkLines<F>, false};
+    while (ahead.line < first + ahead.distance && ahead.line < last) ahead.ask<1>();
+    return ahead;
+  }
+  void start_panel(const char* rows) {
+    if (!along_rows) line = last - rows < distance ? last : rows + distance;
+  }
+  template <int kLines>
+  __attribute__((always_inline)) void ask() {
+    MOE_UNROLL for (int i = 0; i < kLines; ++i) {
+      __builtin_prefetch(line);
+      line = last - line < 64 ? last : line + 64;
+    }
+  }
 };
 
-__attribute__((always_inline)) inline void read_ahead(ReadAhead& ahead, int64_t bytes) {
-  ahead.want = ahead.end - ahead.want < bytes ? ahead.end : ahead.want + bytes;
-  for (; ahead.line < ahead.want; ahead.line += 64) __builtin_prefetch(ahead.line);
-}
 __attribute__((always_inline)) inline void read_ahead_along(const void* row, int64_t bytes) {
   const char* p = static_cast<const char*>(row) + kBeyondQuad;
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
-}
-
-inline ReadAhead start_reading(const DotArgs& args) {
-  const char* first = static_cast<const char*>(args.w);
-  const char* end = first + static_cast<size_t>(args.n_rows) * args.w_stride;
-  const auto quad = static_cast<int64_t>(kRowLanes * args.w_stride);
-  if (quad > kLongQuad) return {end, end, end, true};
-  ReadAhead ahead{first, first, end, false};
-  read_ahead(ahead, quad + kBeyondQuad > kLeastAhead ? quad + kBeyondQuad : kLeastAhead);
-  return ahead;
 }
 
 // The tokens' activations; those of a short last chunk in a copy that zeros continue.
@@ -110,10 +127,10 @@ inline void dot_quad(const typename F::Block* const* rows, const RowActivations&
   alignas(64) uint8_t w[kChunk * kRowLanes];
   alignas(64) uint8_t packed[kPacked<F> ? F::kRaws * kPiece : 64];
   uint8_t* raw = kPacked<F> ? packed : w;
-  if constexpr (!kSpreadReads) read_ahead(ahead, kRowLanes * kChunkBytes<F>);
+  if constexpr (!kSpreadReads) ahead.ask<F::kRaws * kPieceLines<F>>();
   MOE_UNROLL for (int i = 0; i < F::kRaws; ++i) {
     Bytes32 piece[kRowLanes];
-    if constexpr (kSpreadReads) read_ahead(ahead, kRowLanes * kChunkBytes<F> / F::kRaws);
+    if constexpr (kSpreadReads) ahead.ask<kPieceLines<F>>();
     for (int r = 0; r < kRowLanes; ++r) piece[r] = F::raw(rows[r], i, kChunk / F::kBlock);
     split_rows(piece, raw + i * kPiece);
   }
@@ -164,12 +181,24 @@ inline F32 add_chunk(const int32_t* dots, int n_scales, const BlockA8* x, const 
   return fma(part, splat(x->scale), sum);
 }
 
+// words (F::kScales, 8, kPanelRows), staged
+template <class F>
+inline void staged_scales(uint16_t* words, float* scale, float* bias) {
+  for (int k = 0; k < F::kScales; ++k) {
+    uint16_t* from = words + k * kWordsOfPanel;
+    order_words(from);
+    for (int i = 0; i < kChunk / 32; ++i) store((k == 0 ? scale : bias) + i * kPanelRows, F::scale_of(from + i * kPanelRows));
+  }
+}
+
 // Rows r .. r + n of the call, n ≤ kPanelRows, against all its tokens.
 template <class F>
 inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r, int n, ReadAhead& ahead) {
   constexpr int kTokenSize = kScalesOfChunk<F> * kPanelRows;
   alignas(64) int32_t dots[kRowSpan * kRowTokens * kTokenSize];
   alignas(64) float scale[kTokenSize], bias[kTokenSize];
+  constexpr int kChunkWords = F::kScales * kWordsOfPanel;
+  alignas(64) uint16_t words[F::kScales == 0 ? 1 : kRowSpan * kChunkWords];
   const WeightRows<F> w(args, r, n);
   F32 sum[kRowTokens];
   for (int t = 0; t < x.n_tokens; ++t) sum[t] = splat(0.0f);
@@ -183,13 +212,21 @@ inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r,
         for (int i = 0; i < kRowLanes; ++i) rows[i] = w.chunk(q * kRowLanes + i, chunk);
         for (int i = 0; ahead.along_rows && i < kRowLanes; ++i) read_ahead_along(rows[i], kChunkBytes<F>);
         dot_quad<F>(rows, x, chunk, ahead, to);
+        uint16_t* staged = words + (chunk - begin) * kChunkWords;
+        if constexpr (F::kScales > 0) stage_words<F, 0>(rows, q, staged);
+        if constexpr (F::kScales > 1) stage_words<F, 1>(rows, q, staged + kWordsOfPanel);
       }
     }
     const int32_t* from = dots;
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const typename F::Block* rows[kPanelRows];
-      for (int i = 0; i < kPanelRows; ++i) rows[i] = w.chunk(row_of_lane(i), chunk);
-      F::panel_scales(rows, kChunk / F::kBlock, scale, bias);
+      ahead.ask<kScaleLines<F>>();
+      if constexpr (F::kScales > 0) {
+        staged_scales<F>(words + (chunk - begin) * kChunkWords, scale, bias);
+      } else {
+        const typename F::Block* rows[kPanelRows];
+        for (int i = 0; i < kPanelRows; ++i) rows[i] = w.chunk(row_of_lane(i), chunk);
+        F::panel_scales(rows, kChunk / F::kBlock, scale, bias);
+      }
       const int n_scales = blocks_of_chunk<F>(args.n_in, chunk) * F::kBlock / F::kGroup;
       for (int t = 0; t < x.n_tokens; ++t, from += kTokenSize) {
         sum[t] = add_chunk<F>(from, n_scales, x.chunk(t, chunk), scale, bias, sum[t]);
@@ -209,8 +246,9 @@ inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r,
 template <class F>
 void dot_a8_few(const DotArgs& args) {
   const RowActivations x(args);
-  ReadAhead ahead = start_reading(args);
+  ReadAhead ahead = ReadAhead::of<F>(args);
   for (int64_t r = 0; r < args.n_rows; r += kPanelRows) {
+    ahead.start_panel(static_cast<const char*>(args.w) + static_cast<size_t>(r) * args.w_stride);
     a8_few_rows<F>(args, x, r, static_cast<int>(args.n_rows - r < kPanelRows ? args.n_rows - r : kPanelRows), ahead);
   }
 }

@@ -48,6 +48,10 @@ struct I32 {
   int32x4_t low, high;
 };
 inline F32 to_f32(I32 a) { return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)}; }
+inline I32 load_words(const uint16_t* p) {
+  const uint16x8_t words = vld1q_u16(p);
+  return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(words))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(words)))};
+}
 inline I32 load_dwords(const uint32_t* p) {
   return {vreinterpretq_s32_u32(vld1q_u32(p)), vreinterpretq_s32_u32(vld1q_u32(p + 4))};
 }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 8;
+constexpr bool kQuadWords = false;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 template <class Format>
@@ -22,6 +23,9 @@ struct I32 {
 };
 inline F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
 inline I32 load_dwords(const uint32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline I32 load_words(const uint16_t* p) {
+  return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 inline I32 field(I32 a, int shift, int width) {
   return {_mm256_and_si256(_mm256_srli_epi32(a.v, shift), _mm256_set1_epi32((1 << width) - 1))};
 }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kPanelRows = 16;
 constexpr int kPanelVecs = 8;
+constexpr bool kQuadWords = true;  // has stage_quad_words
 constexpr int kTilePanels = 2;
 constexpr int kTileTokens = 6;
 template <class Format>
@@ -22,6 +23,9 @@ struct I32 {
 };
 inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 load_dwords(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline I32 load_words(const uint16_t* p) {
+  return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
 inline I32 field(I32 a, unsigned shift, int width) {
   return {_mm512_and_si512(_mm512_srli_epi32(a.v, shift), _mm512_set1_epi32((1 << width) - 1))};
 }
@@ -46,6 +50,56 @@ inline void interleave_headers(const uint8_t* const* rows, I32* out) {
   out[1].v = _mm512_unpackhi_epi64(a, c);
   out[2].v = _mm512_unpacklo_epi64(b, d);
   out[3].v = _mm512_unpackhi_epi64(b, d);
+}
+
+// Where scale number kIndex of a block lies behind the first block.
+template <class F, int kIndex>
+constexpr int scale_at(int block) {
+  return block * static_cast<int>(sizeof(typename F::Block)) + kIndex * F::kScaleBytes;
+}
+
+// Scale number kIndex of the 8 blocks of a chunk as it is stored, of four rows: (4, 8). A register of a row's bytes has those
+// of 4 or of 2 blocks.
+template <class F, int kIndex>
+inline void stage_quad_words(const typename F::Block* const* rows, uint16_t* out) {
+  constexpr int kStride = sizeof(typename F::Block), kBlocks = 3 * kStride + 4 <= 64 ? 4 : 2;
+  __m512i words[4];  // of each row, the same in all lanes
+  unroll<8 / kBlocks>([&](auto i) MOE_INLINE {
+    constexpr int kFirst = i * kBlocks, kBegin = kFirst * kStride < 8 * kStride - 64 ? kFirst * kStride : 8 * kStride - 64;
+    constexpr __mmask32 kMask = ((1u << kBlocks) - 1) * 0x01010101u << kFirst;
+    static_assert(kBegin % 2 == 0);
+    const auto word = [&](int block)
+                          MOE_INLINE { return (scale_at<F, kIndex>(block) - kBegin) / 2 & 31; };  // of other blocks: masked
+    const __m512i index =
+        _mm512_broadcast_i32x4(_mm_setr_epi16(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)));
+    unroll<4>([&](auto row) MOE_INLINE {
+      const __m512i bytes = _mm512_loadu_si512(reinterpret_cast<const uint8_t*>(rows[row]) + kBegin);
+      words[row] =
+          i == 0 ? _mm512_permutexvar_epi16(index, bytes) : _mm512_mask_permutexvar_epi16(words[row], kMask, index, bytes);
+    });
+  });
+  const __m512i low = _mm512_mask_blend_epi32(0xf0f0, words[0], words[1]);
+  const __m512i high = _mm512_mask_blend_epi32(0xf0f0, words[2], words[3]);
+  __m512i all = _mm512_mask_blend_epi32(0xff00, low, high);
+  if constexpr (F::kScaleBytes == 1) {  // the upper byte of the word where the block begins at an odd address
+    constexpr auto kShift = [](int block) { return scale_at<F, kIndex>(block) % 2 * 8; };
+    const __m512i shifts = _mm512_broadcast_i32x4(
+        _mm_setr_epi16(kShift(0), kShift(1), kShift(2), kShift(3), kShift(4), kShift(5), kShift(6), kShift(7)));
+    all = _mm512_and_si512(_mm512_srlv_epi16(all, shifts), _mm512_set1_epi16(0xff));
+  }
+  _mm512_store_si512(out, all);
+}
+
+// (4 quads, 4 rows, 8) → (8, rows), row l of quad q becoming row 4 l + q
+inline void order_quad_words(uint16_t* words) {
+  __m512i v[4];
+  for (int q = 0; q < 4; ++q) v[q] = _mm512_load_si512(words + 32 * q);
+  const __m512i a = _mm512_unpacklo_epi16(v[0], v[1]), b = _mm512_unpackhi_epi16(v[0], v[1]);
+  const __m512i c = _mm512_unpacklo_epi16(v[2], v[3]), d = _mm512_unpackhi_epi16(v[2], v[3]);
+  const __m512i pairs[4] = {_mm512_unpacklo_epi32(a, c), _mm512_unpackhi_epi32(a, c), _mm512_unpacklo_epi32(b, d),
+                            _mm512_unpackhi_epi32(b, d)};  // in each lane, of two blocks: four quads' words
+  const __m512i blocks = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  for (int i = 0; i < 4; ++i) _mm512_store_si512(words + 32 * i, _mm512_permutexvar_epi64(blocks, pairs[i]));
 }
 
 // 16 rows of 8 dwords → 8 registers of 16 rows. Two stages make 4x4 transposes inside 128-bit lanes; lane 0 and 1 of a register

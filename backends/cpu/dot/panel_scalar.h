@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kPanelRows = 1;
 constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
+constexpr bool kQuadWords = false;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kRowTokens = 0;
@@ -21,6 +22,7 @@ inline F32 to_f32(I32 a) { return {static_cast<float>(a.v)}; }
 
 // Dwords of packed scales, a row each.
 inline I32 load_dwords(const uint32_t* p) { return {static_cast<int32_t>(*p)}; }
+inline I32 load_words(const uint16_t* p) { return {*p}; }
 inline I32 field(I32 a, int shift, int width) {  // (a >> shift) & (2^width − 1)
   return {static_cast<int32_t>(static_cast<uint32_t>(a.v) >> shift & ((1u << width) - 1))};
 }

@@ -9,6 +9,7 @@
 //   panel_scales   the same for the kPanelRows rows of a panel, (groups, rows): what rows say about their scales is laid side
 //   by
 //                  side by plain stores, then bits are taken out of all rows at once
+//   kScales        numbers of kScaleBytes that a block of 32 begins with, its scale (and bias); scale_of makes floats of them
 //   kMax           the largest byte; kSigned bytes are int8 and have no offset; an offset is a power of two
 //
 // What a short last chunk lacks repeats its first block, with scales of 0, and is not used.
@@ -51,14 +52,50 @@ inline void unpack_nibble_pairs(const uint8_t* raw, uint8_t* out, Fn finish) {
   }
 }
 
-// out (n_blocks, kPanelRows): a float16 of each block
-template <class Block>
-inline void panel_halves(const Block* const* rows, int n_blocks, uint16_t Block::*half, float* out) {
-  alignas(64) uint16_t halves[kChunk / 32 * kPanelRows];
-  for (int r = 0; r < kPanelRows; ++r) {
-    for (int i = 0; i < n_blocks; ++i) halves[i * kPanelRows + r] = rows[r][i].*half;
+// Scale number kIndex of a block of 32 as it is stored.
+template <class F, int kIndex>
+inline uint16_t scale_word(const typename F::Block* b) {
+  const auto* p = reinterpret_cast<const uint8_t*>(b) + kIndex * F::kScaleBytes;
+  if constexpr (F::kScaleBytes == 1) return *p;
+  return load_word<uint16_t>(p);
+}
+
+constexpr int kWordsOfPanel = kChunk / 32 * kPanelRows;
+
+// A quad is every fourth row of a panel: row l of quad q is lane 4 l + q. stage_words takes scale number kIndex (0: scale, 1:
+// bias) as it stands in the 8 blocks of a quad's rows, order_words makes (8, kPanelRows) of what four quads left.
+template <class F, int kIndex>
+inline void stage_words(const typename F::Block* const* quad, int q, uint16_t* words) {
+  if constexpr (kQuadWords) {
+    stage_quad_words<F, kIndex>(quad, words + q * (kWordsOfPanel / 4));
+  } else {
+    for (int l = 0; l < kPanelRows / 4; ++l) {
+      for (int i = 0; i < kChunk / 32; ++i) words[i * kPanelRows + 4 * l + q] = scale_word<F, kIndex>(quad[l] + i);
+    }
   }
-  for (int i = 0; i < n_blocks; ++i) store(out + i * kPanelRows, load_f16(halves + i * kPanelRows));
+}
+template <class Word>
+inline void order_words(Word* words) {
+  if constexpr (kQuadWords) order_quad_words(words);
+}
+
+// out (n_blocks, kPanelRows)
+template <class F, int kIndex>
+inline void panel_words(const typename F::Block* const* rows, int n_blocks, float* out) {
+  alignas(64) uint16_t words[kWordsOfPanel];
+  if (kQuadWords && n_blocks == kChunk / 32) {
+    for (int q = 0; q < 4; ++q) {
+      const typename F::Block* quad[(kPanelRows + 3) / 4];
+      for (int r = q; r < kPanelRows; r += 4) quad[r / 4] = rows[r];
+      stage_words<F, kIndex>(quad, q, words);
+    }
+    order_words(words);
+  } else {
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int i = 0; i < n_blocks; ++i) words[i * kPanelRows + r] = scale_word<F, kIndex>(rows[r] + i);
+    }
+  }
+  for (int i = 0; i < n_blocks; ++i) store(out + i * kPanelRows, F::scale_of(words + i * kPanelRows));
 }
 
 template <class Block>
@@ -86,8 +123,9 @@ inline void half_offsets(const Block* b, int n_blocks, float* bias) {
 }
 
 struct LegacyFormat {
-  static constexpr int kBlock = 32, kGroup = 32, kRaws = 4, kOffset = 0, kMax = 15;
+  static constexpr int kBlock = 32, kGroup = 32, kRaws = 4, kOffset = 0, kMax = 15, kScales = 1, kScaleBytes = 2;
   static constexpr bool kSigned = false, kBias = false;
+  static F32 scale_of(const uint16_t* words) { return load_f16(words); }
 };
 
 struct Q8_0 : LegacyFormat {
@@ -96,7 +134,7 @@ struct Q8_0 : LegacyFormat {
   static constexpr bool kSigned = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return load32(b[i < n_blocks ? i : 0].qs); }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
-  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<Q8_0, 0>(rows, n, scale); }
 };
 
 struct Q4_0 : LegacyFormat {
@@ -108,11 +146,12 @@ struct Q4_0 : LegacyFormat {
     unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
-  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<Q4_0, 0>(rows, n, scale); }
 };
 
 struct Q4_1 : LegacyFormat {
   using Block = BlockQ4_1;
+  static constexpr int kScales = 2;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
   template <class B, int V>
@@ -124,8 +163,8 @@ struct Q4_1 : LegacyFormat {
     half_offsets(b, n, bias);
   }
   static void panel_scales(const Block* const* rows, int n, float* scale, float* bias) {
-    panel_halves(rows, n, &Block::d, scale);
-    panel_halves(rows, n, &Block::m, bias);
+    panel_words<Q4_1, 0>(rows, n, scale);
+    panel_words<Q4_1, 1>(rows, n, bias);
   }
 };
 
@@ -137,12 +176,12 @@ struct Q5_0 : LegacyFormat {
     return five_bits(block.qs, q5_high_bits(block.qh));
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
-  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<Q5_0, 0>(rows, n, scale); }
 };
 
 struct Q5_1 : LegacyFormat {
   using Block = BlockQ5_1;
-  static constexpr int kRaws = 8, kMax = 31;
+  static constexpr int kRaws = 8, kMax = 31, kScales = 2;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) {
     const Block& block = b[i < n_blocks ? i : 0];
@@ -153,8 +192,8 @@ struct Q5_1 : LegacyFormat {
     half_offsets(b, n, bias);
   }
   static void panel_scales(const Block* const* rows, int n, float* scale, float* bias) {
-    panel_halves(rows, n, &Block::d, scale);
-    panel_halves(rows, n, &Block::m, bias);
+    panel_words<Q5_1, 0>(rows, n, scale);
+    panel_words<Q5_1, 1>(rows, n, bias);
   }
 };
 
@@ -170,12 +209,12 @@ struct IQ4_NL : LegacyFormat {
     unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
-  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_halves(rows, n, &Block::d, scale); }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<IQ4_NL, 0>(rows, n, scale); }
 };
 
 struct MXFP4 : LegacyFormat {
   using Block = BlockMXFP4;
-  static constexpr int kOffset = 16, kMax = 28;
+  static constexpr int kOffset = 16, kMax = 28, kScaleBytes = 1;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
   template <class B, int V>
   static void unpack(const uint8_t* raw, uint8_t* out) {
@@ -186,21 +225,16 @@ struct MXFP4 : LegacyFormat {
   static void scales(const Block* b, int n, float* scale, float*) {
     for (int i = 0; i < 8; ++i) scale[i] = i < n ? mxfp4_scale(b[i].e) : 0.0f;
   }
-  static void panel_scales(const Block* const* rows, int n, float* scale, float*) {
-    alignas(64) uint32_t exponents[kChunk / 32 * kPanelRows];
-    for (int r = 0; r < kPanelRows; ++r) {
-      for (int i = 0; i < n; ++i) exponents[i * kPanelRows + r] = rows[r][i].e;
-    }
-    for (int i = 0; i < n; ++i) {  // 2^(e − 128) in two factors, as it may be subnormal
-      const I32 e = load_dwords(exponents + i * kPanelRows);
-      const F32 half = to_f32(field(e, 1, 7)), rest = sub(to_f32(e), half);
-      store(scale + i * kPanelRows, mul(pow2(sub(half, splat(64.0f))), pow2(sub(rest, splat(64.0f)))));
-    }
+  static F32 scale_of(const uint16_t* exponents) {  // 2^(e − 128) in two factors, as it may be subnormal
+    const I32 e = load_words(exponents);
+    const F32 half = to_f32(field(e, 1, 7)), rest = sub(to_f32(e), half);
+    return mul(pow2(sub(half, splat(64.0f))), pow2(sub(rest, splat(64.0f))));
   }
+  static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<MXFP4, 0>(rows, n, scale); }
 };
 
 struct KFormat {
-  static constexpr int kBlock = 256, kGroup = 16, kOffset = 0;
+  static constexpr int kBlock = 256, kGroup = 16, kOffset = 0, kScales = 0;
   static constexpr bool kSigned = false, kBias = false;
 };
 
