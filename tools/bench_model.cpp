@@ -44,11 +44,12 @@ class MeanK {
 // Runs tests in one session.
 class Bench {
  public:
-  Bench(Program& program, Session& session, const BenchArguments& arguments, const std::vector<Peer>& peers)
+  Bench(Program& program, Session& session, const BenchArguments& arguments, const std::vector<Peer>& peers, Isa isa)
       : program_(program),
         session_(session),
         arguments_(arguments),
         peers_(peers),
+        isa_(isa),
         exact_(arguments.model.exact),
         width_(summarize(session.topology(), session.model().routing_shape()).total.width),
         rng_(program.seed()) {}
@@ -83,6 +84,10 @@ class Bench {
       on_repetition(i);
       MOE_ASSIGN(const double seconds, repeat(test));
       result.seconds.push_back(seconds);
+      if (test.n_gen > 0) {
+        MOE_ASSIGN(const double read, cpu::measure_read(isa_, session_.model().backend().info().n_threads));
+        result.reads.push_back(read);
+      }
       MOE_TRY(run_peers(test, result.peers));
     }
     if (session_.options().profile)
@@ -135,6 +140,7 @@ class Bench {
   Session& session_;
   const BenchArguments& arguments_;
   const std::vector<Peer>& peers_;
+  Isa isa_;
   bool exact_;
   double width_;
   Rng rng_;
@@ -217,6 +223,7 @@ Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_
   const std::vector<int> threads = a.n_threads.empty() ? std::vector<int>{program.n_threads()} : a.n_threads;
   const size_t n_tests = list_tests(a, 1).size() * threads.size() * a.n_batch.size();
   if (n_tests == 0) usage_error("nothing to measure: -p and -n are both 0");
+  MOE_ASSIGN(const Isa isa, choose_isa(detect_cpu(), a.model.isa));
   catch_interrupts();
   Progress progress("bench", static_cast<double>(n_tests) * a.repetitions, Progress::Unit::kCount, "runs");
   int done = 0;
@@ -225,7 +232,7 @@ Status run_bench(Program& program, const BenchArguments& a, const BenchSink& on_
     for (const int n_batch : a.n_batch) {
       const std::vector<BenchTest> tests = list_tests(a, n_batch);
       MOE_ASSIGN(const std::unique_ptr<Session> session, open_session(*model, a, tests, n_batch));
-      Bench bench(program, *session, a, peers);
+      Bench bench(program, *session, a, peers, isa);
       for (const BenchTest& test : tests) {
         warn_beyond_context(program, *model, test);
         progress.update(done, test.name() + ": warm-up");

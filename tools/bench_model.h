@@ -32,6 +32,7 @@ struct BenchResult {
   BenchWork work;                       // of a repetition
   std::optional<BenchProfile> profile;  // with BenchArguments::profile
   std::vector<double> seconds;          // (repetitions)
+  std::vector<double> reads;            // bytes/s that memory gave beside each repetition; none of a prompt
   std::vector<PeerResult> peers;        // as BenchArguments::peers
   std::string time;                     // when it began, ISO 8601
 

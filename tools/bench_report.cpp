@@ -111,13 +111,15 @@ Result<const cpu::Ceilings*> BenchReport::ceilings_for(int n_threads) {
 }
 
 Status BenchReport::add(const Model& model, const BenchResult& result) {
-  MOE_ASSIGN(const cpu::Ceilings* c, ceilings_for(model.backend().info().n_threads));
+  MOE_ASSIGN(const cpu::Ceilings* measured, ceilings_for(model.backend().info().n_threads));
+  cpu::Ceilings c = *measured;
+  if (!result.reads.empty()) c.read = median(result.reads);
   if (arguments_.format == "md")
-    print_markdown(model, result, *c);
+    print_markdown(model, result, c);
   else if (arguments_.format == "csv")
-    print_csv(bench_json(model, arguments_, result, *c));
+    print_csv(bench_json(model, arguments_, result, c));
   else
-    rows_.push_back(bench_json(model, arguments_, result, *c));
+    rows_.push_back(bench_json(model, arguments_, result, c));
   std::fflush(stdout);
   return Status::Ok();
 }

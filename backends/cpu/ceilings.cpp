@@ -242,7 +242,7 @@ size_t read_bytes() {
 // What all threads read together, each its own part of the memory over and over without waiting for the others, as weights are
 // read. On the average, not at best: memory is shared with whatever else the machine does, and so is what is held against it.
 // Prefetches and several streams a thread were tried and read no faster (Zen 5).
-double measure_read(ThreadPool& pool, ReadLoop read) {
+double measure_reads(ThreadPool& pool, ReadLoop read) {
   const size_t n_bytes = read_bytes();
   const AlignedBytes bytes = allocate_aligned(n_bytes);
   // Large pages, where the system gives them: the ceiling is the memory's, not that of the address translation. Advice only.
@@ -269,20 +269,31 @@ double measure_read(ThreadPool& pool, ReadLoop read) {
   return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
+Status check(Isa isa, int n_threads) {
+  if (!cpu_supports(detect_cpu(), isa))
+    return Status::Unsupported(std::string("ceilings of instruction set '") + isa_name(isa) + "': this processor lacks it");
+  if (n_threads < 1) return Status::InvalidArgument("ceilings: wanted at least one thread, found " + std::to_string(n_threads));
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<Ceilings> measure_ceilings(Isa isa, int n_threads) {
+  MOE_TRY(check(isa, n_threads));
   const CpuFeatures cpu = detect_cpu();
-  if (!cpu_supports(cpu, isa))
-    return Status::Unsupported(std::string("ceilings of instruction set '") + isa_name(isa) + "': this processor lacks it");
-  if (n_threads < 1) return Status::InvalidArgument("ceilings: wanted at least one thread, found " + std::to_string(n_threads));
   ThreadPool pool(n_threads);
   Ceilings c;
   c.isa = isa, c.n_threads = n_threads;
   for (const MulAdds& m : kMulAdds)
     if (m.isa == isa && (!m.needs || cpu.*m.needs)) c.*m.rate = measure_mul_adds(pool, m);
-  c.read = measure_read(pool, read_loop(isa));
+  c.read = measure_reads(pool, read_loop(isa));
   return c;
+}
+
+Result<double> measure_read(Isa isa, int n_threads) {
+  MOE_TRY(check(isa, n_threads));
+  ThreadPool pool(n_threads);
+  return measure_reads(pool, read_loop(isa));
 }
 
 }  // namespace moe::cpu

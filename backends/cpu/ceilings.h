@@ -22,4 +22,8 @@ struct Ceilings {
 // without 1 GiB of memory (an eighth of the machine's where that is less) and std::system_error without threads.
 Result<Ceilings> measure_ceilings(Isa isa, int n_threads);
 
+// Ceilings::read alone, in about a second: memory is faster and slower by the minute where a machine is shared. Fails and
+// throws as measure_ceilings().
+Result<double> measure_read(Isa isa, int n_threads);
+
 }  // namespace moe::cpu
