@@ -47,31 +47,46 @@ constexpr int kScaleLines = kChunkLines<F> - 4 * F::kRaws* kPieceLines<F>;
 // first-level cache to hold a quad, each is read ahead by itself.
 constexpr int64_t kLeastAhead = 11 << 10, kBeyondQuad = 2 << 10, kLongQuad = 24 << 10;
 struct ReadAhead {
-  const char* line;  // the next to ask for
-  const char* last;
-  int64_t distance;
+  const char* line;     // the next to ask for
+  const char* row_end;  // where the row ends that it is in, or all of them where they lie without gaps
+  const char* end;
+  int64_t distance, row_bytes, gap;  // gap: what narrow experts leave out of each row
   bool along_rows;
 
   template <class F>
   static ReadAhead of(const DotArgs& args) {
     const char* first = static_cast<const char*>(args.w);
-    const char* last = first + static_cast<size_t>(args.n_rows) * args.w_stride - 1;
-    const auto quad = static_cast<int64_t>(kRowLanes * args.w_stride);
-    if (quad > kLongQuad) return {last, last, 0, true};
-    const int64_t least = quad + kBeyondQuad > kLeastAhead ? quad + kBeyondQuad : kLeastAhead;
-    ReadAhead ahead{first, last, least + 4 * quad * kScaleLines<F> / kChunkLines<F>, false};
-    while (ahead.line < first + ahead.distance && ahead.line < last) ahead.ask<1>();
+    const auto stride = static_cast<int64_t>(args.w_stride);
+    const int64_t row = args.n_in / F::kBlock * static_cast<int64_t>(sizeof(typename F::Block));
+    const char* end = first + (args.n_rows - 1) * stride + row;
+    if (kRowLanes * row > kLongQuad) return {end - 1, end, end, 0, row, 0, true};
+    const int64_t read = kRowLanes * row, least = read + kBeyondQuad > kLeastAhead ? read + kBeyondQuad : kLeastAhead;
+    ReadAhead ahead{first, end, end, least + 4 * read * kScaleLines<F> / kChunkLines<F>, row, stride - row, false};
+    ahead.row_end = ahead.gap > 0 ? first + row : end;
+    for (int64_t i = 0; i < ahead.distance; i += 64) ahead.ask<1>();
     return ahead;
   }
   void start_panel(const char* rows) {
-    if (!along_rows) line = last - rows < distance ? last : rows + distance;
+    if (along_rows) return;
+    const int64_t n = gap > 0 ? distance / row_bytes : 0;
+    const char* row = rows + n * (row_bytes + gap);
+    line = row + (distance - n * row_bytes);
+    if (gap > 0) row_end = row + row_bytes;
+    if (line >= end) line = end - 1, row_end = end;
   }
   template <int kLines>
   __attribute__((always_inline)) void ask() {
     MOE_UNROLL for (int i = 0; i < kLines; ++i) {
       __builtin_prefetch(line);
-      line = last - line < 64 ? last : line + 64;
+      line += 64;
+      if (line >= row_end) next_row();
     }
+  }
+  void next_row() {
+    if (gap > 0 && row_end < end)
+      line = row_end + gap, row_end = line + row_bytes;
+    else
+      line = end - 1;
   }
 };
 
