@@ -72,7 +72,7 @@ done
   join < "$log"
   printf '\n%s, %s, %s; %s runs: %s.\n' \
     "$(sed -n '1s/^moe-bench [^:]*: //p' "$log")" "$(${CXX:-c++} --version | head -n 1)" "$(date -u +%Y-%m-%d)" "$repetitions" "$how"
-  printf 'Ceilings (of read, of peak): %s.\n' "$(sed -n 's/^ceilings: //p' "$log" | head -n 1)"
+  printf 'Ceilings of the first run (read changes from run to run): %s.\n' "$(sed -n 's/^ceilings: //p' "$log" | head -n 1)"
   # shellcheck disable=SC2016,SC2086
   printf 'Made by `make bench MODELS="%s"%s%s`.\n' "$(named $models)" "${PEERS:+ PEERS=\"$(named $PEERS)\"}" \
     "${DEEP_MODELS:+ DEEP_MODELS=\"$(named $DEEP_MODELS)\" DEEP_PEERS=\"$(named ${DEEP_PEERS:-})\"}"
