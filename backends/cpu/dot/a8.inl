@@ -56,13 +56,46 @@ MOE_INLINE inline void add_group(const Panel* panels, int g, const BlockA8* cons
   });
 }
 
+// Asks for a chunk of kTileRows rows while tiles of an earlier one are multiplied. Little by little: so many lines at once wait
+// for each other and everything else for them (q8_0, 32 tokens from memory on one core of an EPYC: 6.7 GB/s at once, 9.5 so).
+constexpr int64_t kChunksAhead = 2;
+
+template <class F>
+class ChunkAhead {
+ public:
+  // Chunk `chunk` of the panels at row r, counting on into those that follow.
+  ChunkAhead(const DotArgs& args, int64_t r, int64_t chunk) : stride_(static_cast<int64_t>(args.w_stride)) {
+    const int64_t n_chunks = chunks_of(args.n_in), first = r + chunk / n_chunks * kTileRows;
+    row_ = static_cast<const char*>(args.w) + static_cast<size_t>(first) * args.w_stride + chunk % n_chunks * kBytes;
+    rows_left_ = args.n_rows - first < kTileRows ? args.n_rows - first : kTileRows;
+  }
+  // Lines for each of n calls to ask().
+  static int share(int n) { return kLines / n + 1; }
+
+  MOE_INLINE void ask(int n_lines) {
+    for (; n_lines > 0 && rows_left_ > 0; --n_lines) {
+      __builtin_prefetch(row_ + at_);
+      at_ += 64;
+      if (at_ >= kBytes) at_ = 0, row_ += stride_, --rows_left_;
+    }
+  }
+  void ask_all() { ask(kLines); }
+
+ private:
+  static constexpr int64_t kBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
+  static constexpr int kLines = (kBytes + 63) / 64 * kTileRows;
+  const char* row_;
+  int64_t at_ = 0, stride_, rows_left_;
+};
+
 // acc: (kTokens, kTilePanels, kPanelRows), of which the first kPanels are of this call; x: (kTokens) where each activation
 // row's chunk begins
 template <class F, int kPanels, int kTokens>
-inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, float* acc) {
+inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, float* acc, ChunkAhead<F>& ahead, int lines) {
   F32 part[kTokens * kPanels];
   unroll<kTokens * kPanels>([&](auto i) MOE_INLINE { part[i] = splat(0.0f); });
   for (int g = 0; g < n_groups; ++g) {
+    ahead.ask(lines);
     const BlockA8* block[kTokens];
     unroll<kTokens>([&](auto t) MOE_INLINE { block[t] = x[t] + g; });
     if constexpr (F::kGroup == 32) {
@@ -81,36 +114,21 @@ inline void a8_tile(const Panel* panels, int n_groups, const BlockA8* const* x, 
 }
 
 template <class F, int kPanels>
-inline void a8_tiles(const Panel* panels, int n_groups, const BlockA8* const* x, int n_tokens, float* acc) {
+inline void a8_tiles(const Panel* panels, int n_groups, const BlockA8* const* x, int n_tokens, float* acc,
+                     ChunkAhead<F> ahead) {
   constexpr int kStride = kTilePanels * kPanelRows;
+  const int lines = ChunkAhead<F>::share((n_tokens + kTileTokens - 1) / kTileTokens * (kChunk / 32));  // a group
   int t = 0;
-  for (; t + kTileTokens <= n_tokens; t += kTileTokens)
-    a8_tile<F, kPanels, kTileTokens>(panels, n_groups, x + t, acc + t * kStride);
+  for (; t + kTileTokens <= n_tokens; t += kTileTokens) {
+    a8_tile<F, kPanels, kTileTokens>(panels, n_groups, x + t, acc + t * kStride, ahead, lines);
+  }
   if constexpr (kTileTokens > 4) {
-    if (t + 4 <= n_tokens) a8_tile<F, kPanels, 4>(panels, n_groups, x + t, acc + t * kStride), t += 4;
+    if (t + 4 <= n_tokens) a8_tile<F, kPanels, 4>(panels, n_groups, x + t, acc + t * kStride, ahead, lines), t += 4;
   }
   if constexpr (kTileTokens > 2) {
-    if (t + 2 <= n_tokens) a8_tile<F, kPanels, 2>(panels, n_groups, x + t, acc + t * kStride), t += 2;
+    if (t + 2 <= n_tokens) a8_tile<F, kPanels, 2>(panels, n_groups, x + t, acc + t * kStride, ahead, lines), t += 2;
   }
-  if (t < n_tokens) a8_tile<F, kPanels, 1>(panels, n_groups, x + t, acc + t * kStride);
-}
-
-// So many rows side by side are too many streams for the processor to foresee, so chunks are asked for this far ahead: q8_0
-// 6.7 → 12 GB/s, q4_k 3.7 → 9 GB/s for one token on one core of an EPYC (Zen 5) that reads 18..30 GB/s.
-constexpr int64_t kChunksAhead = 4;
-
-// Chunk `chunk` of the panel at row r, counting on into the panels that follow. Always inlined: GCC 12 takes a function that
-// only prefetches for one without effect and drops the calls.
-template <class F>
-__attribute__((always_inline)) inline void prefetch_chunk(const DotArgs& args, int64_t r, int64_t chunk) {
-  constexpr int64_t kBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
-  const int64_t n_chunks = chunks_of(args.n_in);
-  const int64_t first = r + chunk / n_chunks * kTileRows;
-  const int64_t offset = chunk % n_chunks * kBytes;
-  for (int64_t row = first; row < first + kTileRows && row < args.n_rows; ++row) {
-    const char* p = static_cast<const char*>(args.w) + static_cast<size_t>(row) * args.w_stride + offset;
-    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(p + i);
-  }
+  if (t < n_tokens) a8_tile<F, kPanels, 1>(panels, n_groups, x + t, acc + t * kStride, ahead, lines);
 }
 
 // Rows r .. r + n of the call against tokens t .. t + m; n ≤ kTileRows, m ≤ kTokenGroup.
@@ -120,10 +138,9 @@ inline void a8_panels(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
   for (int i = 0; i < m * kTileRows; ++i) acc[i] = 0.0f;
   Panel panels[kTilePanels];
   const int n_panels = n > kPanelRows ? 2 : 1;
-  for (int64_t i = 0; r == 0 && t == 0 && i < kChunksAhead; ++i) prefetch_chunk<F>(args, 0, i);
+  for (int64_t i = 0; r == 0 && t == 0 && i < kChunksAhead; ++i) ChunkAhead<F>(args, 0, i).ask_all();
   for (int64_t chunk = 0; chunk < chunks_of(args.n_in); ++chunk) {
     const int n_blocks = blocks_of_chunk<F>(args.n_in, chunk), n_groups = n_blocks * F::kBlock / 32;
-    if (t == 0) prefetch_chunk<F>(args, r, chunk + kChunksAhead);
     for (int p = 0; p < n_panels; ++p) {
       const typename F::Block* rows[kPanelRows];
       for (int i = 0; i < kPanelRows; ++i) {
@@ -133,12 +150,14 @@ inline void a8_panels(const DotArgs& args, int64_t r, int n, int64_t t, int m) {
       }
       make_panel<F>(rows, n_blocks, panels[p]);
     }
+    // Tokens behind the first kTokenGroup find the rows in a cache.
+    const ChunkAhead<F> ahead(args, t == 0 ? r : args.n_rows, chunk + kChunksAhead);
     const BlockA8* x[kTokenGroup];
     for (int i = 0; i < m; ++i) x[i] = static_cast<const BlockA8*>(args.x[t + i]) + chunk * (kChunk / 32);
     if (n_panels == kTilePanels) {
-      a8_tiles<F, kTilePanels>(panels, n_groups, x, m, acc);
+      a8_tiles<F, kTilePanels>(panels, n_groups, x, m, acc, ahead);
     } else {
-      a8_tiles<F, 1>(panels, n_groups, x, m, acc);
+      a8_tiles<F, 1>(panels, n_groups, x, m, acc, ahead);
     }
   }
   for (int i = 0; i < m; ++i) {

@@ -6,8 +6,8 @@
 //   unpack         turns pieces into one byte an element by steps that treat all bytes alike. So it does not care whether the
 //                  bytes lie row after row or interleaved from many rows: `V` registers hold one piece (or 32 elements) of all.
 //   scales         scale and bias of each kGroup elements, as floats:  w = scale · (byte − kOffset) + bias
-//   panel_scales   the same for the kPanelRows rows of a panel, (groups, rows): what rows say about their scales is laid side by
-//                  side, then bits are taken out of all rows at once
+//   panel_scales   the same for the kPanelRows rows of a panel, (groups, rows): what rows say about their scales is laid side
+//                  by side, then bits are taken out of all rows at once
 //   kScales        numbers of kScaleBytes that a block of 32 begins with, its scale (and bias); scale_of makes floats of them
 //   kMax           the largest byte; kSigned bytes are int8 and have no offset; an offset is a power of two
 //
