@@ -139,7 +139,7 @@ ValueId Graph::add_node(Op op, std::vector<ValueId> in, Attrs attrs, int layer) 
     throw BugError((name.empty() ? "" : name + ": ") + s.message());
   for (Value& v : out) node.out.push_back(add_value(std::move(v)));
   nodes.push_back(std::move(node));
-  return nodes.back().out[0];
+  return nodes.back().out.empty() ? kNone : nodes.back().out[0];
 }
 
 Status Graph::validate() const {

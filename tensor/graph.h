@@ -1,8 +1,8 @@
 // A forward pass as a flat list of ops over values. It is the only description of a model's arithmetic: architectures build it,
 // fuse.* rewrites it, plan.* gives its values memory, backends run it, cost() prices it, dump() prints it.
 //
-// A value is written once (states excepted: attention updates its caches in place), so list order is execution order and every
-// dependency points backwards. Graphs are plain data: copyable, no pointers into themselves.
+// A value is written once (states excepted: attention updates its caches in place, gradients are added to), so list order is
+// execution order and every dependency points backwards. Graphs are plain data: copyable, no pointers into themselves.
 #pragma once
 
 #include <map>
@@ -83,7 +83,8 @@ class Graph {
   ValueId find(std::string_view name) const;  // kNone when no value is called so; linear time
 
   ValueId add_value(Value v);
-  // Appends an op, makes its outputs by the op's shape rule, and returns the first one; trailing optional inputs may be left
+  // Appends an op, makes its outputs by the op's shape rule, and returns the first one (kNone of an op that only writes to a
+  // state); trailing optional inputs may be left
   // out. A wrong shape here is our own bug (files are checked against the architecture before): BugError, as MOE_CHECK throws,
   // with both shapes in the message.
   ValueId add_node(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}, int layer = -1);
@@ -92,6 +93,8 @@ class Graph {
   // each.
   Status validate() const;
 };
+
+class GradientBuilder;  // autodiff.h
 
 // Everything the project knows about an op, side by side in tensor/ops/. Table row order = ops.def.
 struct OpDef {
@@ -107,6 +110,9 @@ struct OpDef {
   // Fused ops: appends simpler ops to g that compute the same from node.in, and returns the value that takes out[0]'s place.
   // Null for ops that are simple already.
   ValueId (*fallback)(Graph& g, const Node& node) = nullptr;
+  // Appends ops that make gradients of the inputs from those of the outputs: see autodiff.h. Null where there is no gradient:
+  // fused ops, ops on integers, and what belongs to a reverse pass itself.
+  Status (*gradient)(GradientBuilder& b, const Node& node) = nullptr;
 };
 const OpDef& op_def(Op op);
 

@@ -49,7 +49,7 @@ std::string node_text(const Graph& g, const Node& node) {
   for (size_t i = 0; i < n_in; ++i) inputs += (i ? ", " : "") + input_text(g, node.in[i]);
   AttrText attrs;
   std::visit([&](const auto& a) { a.fields(attrs); }, node.attrs);
-  text += std::string(" = ") + op_name(node.op) + "(" + inputs + ")";
+  text += (node.out.empty() ? "" : " = ") + std::string(op_name(node.op)) + "(" + inputs + ")";
   if (!attrs.text.empty()) text += " {" + attrs.text + "}";
   return text + (is_output ? " !\n" : "\n");
 }

@@ -75,8 +75,8 @@ class CpuBackend final : public Backend {
     MOE_TRY(graph.validate());
     for (const Node& n : graph.nodes)
       if (!supports(graph, n))
-        return Status::Unsupported("cpu: op " + std::string(op_name(n.op)) + " of '" + graph.value(n.out[0]).name +
-                                   "' with these formats");
+        return Status::Unsupported("cpu: op " + std::string(op_name(n.op)) + " of '" +
+                                   (n.out.empty() ? "" : graph.value(n.out[0]).name) + "' with these formats");
     try {
       return std::unique_ptr<Executable>(std::make_unique<cpu::CpuExecutable>(
           exact_ ? graph : cpu::round_activations(graph, kernels_), options, kernels_, pool_, running_));

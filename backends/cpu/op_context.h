@@ -100,6 +100,7 @@ void run_linear_glu(const OpContext&);
 void run_moe_gate_up(const OpContext&);
 void run_moe_down(const OpContext&);
 void run_quantize_act(const OpContext&);
+void run_embed_dw(const OpContext&);
 
 size_t scratch_none(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_linear(const Graph&, const Node&, int64_t max_tokens);

@@ -74,6 +74,18 @@ Graph order_by_phase(Graph g) {
   return g;
 }
 
+namespace {
+
+// What a node writes: its outputs, and the states that it updates in place.
+std::vector<ValueId> written_by(const Graph& g, const Node& n) {
+  std::vector<ValueId> ids = n.out;
+  for (const ValueId id : n.in)
+    if (id != kNone && g.value(id).kind == ValueKind::kState) ids.push_back(id);
+  return ids;
+}
+
+}  // namespace
+
 Schedule make_schedule(const Graph& g) {
   Schedule s;
   s.replicated.assign(g.values.size(), false);
@@ -91,9 +103,9 @@ Schedule make_schedule(const Graph& g) {
     if (f.replicated) {
       for (const ValueId id : n.out) s.replicated[static_cast<size_t>(id)] = true;
     } else {
-      few.mark(n.out, Split::kOther);
+      few.mark(written_by(g, n), Split::kOther);
     }
-    many.mark(n.out, split);
+    many.mark(written_by(g, n), split);
     s.few.push_back(f);
     s.many.push_back(m);
     s.phase.push_back(phase);

@@ -1,4 +1,5 @@
 // Ops on elements and rows of float32: softmax, activations, glu, add, mul, scale; and quantize_act.
+#include "tensor/autodiff.h"
 #include "tensor/ops/op_rules.h"
 
 namespace moe {
@@ -54,13 +55,31 @@ OpDef binary(Op op, const char* name) {
   return {.op = op, .name = name, .inputs = {"a", "b"}, .outputs = {"y"}, .infer = infer_binary, .cost = cost_elements<1>};
 }
 
+Status gradient_add(GradientBuilder& b, const Node& n) {
+  const Graph& g = b.graph();
+  if (b.wants(1) && !(g.value(n.in[0]).shape == g.value(n.in[1]).shape))
+    return Status::Unsupported("of a row that is added to all others");
+  b.give(0, b.dy());
+  b.give(1, b.dy());
+  return Status::Ok();
+}
+
+Status gradient_scale(GradientBuilder& b, const Node& n) {
+  b.give(0, b.op(Op::kScale, {b.dy()}, n.attrs));
+  return Status::Ok();
+}
+
 }  // namespace
 
 // exp, tanh and the like count as one operation.
 OpDef silu_op() { return unary(Op::kSilu, "silu", cost_elements<4>); }
 OpDef gelu_op() { return unary(Op::kGelu, "gelu", cost_elements<8>); }  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
 OpDef sigmoid_op() { return unary(Op::kSigmoid, "sigmoid", cost_elements<3>); }
-OpDef add_op() { return binary(Op::kAdd, "add"); }
+OpDef add_op() {
+  OpDef def = binary(Op::kAdd, "add");
+  def.gradient = gradient_add;
+  return def;
+}
 OpDef mul_op() { return binary(Op::kMul, "mul"); }
 
 OpDef softmax_op() {
@@ -72,6 +91,7 @@ OpDef softmax_op() {
 OpDef scale_op() {
   OpDef def = unary(Op::kScale, "scale", cost_elements<1>);
   def.attrs = attrs_index<ScaleAttrs>();
+  def.gradient = gradient_scale;
   return def;
 }
 

@@ -8,6 +8,7 @@ namespace {
 bool accepts(Accept type, DType t) {
   switch (type) {
     case Accept::kF32:
+    case Accept::kGradient:
       return t == DType::kF32;
     case Accept::kActivation:
       return t == DType::kF32 || t == DType::kBF16 || t == DType::kA8;
@@ -37,6 +38,8 @@ const char* accept_name(Accept type) {
       return "i32";
     case Accept::kI8:
       return "i8";
+    case Accept::kGradient:
+      return "state of f32";
   }
   return "?";
 }
@@ -79,7 +82,8 @@ ShapeRule& ShapeRule::in(size_t i, Accept type, const char* pattern) {
   if (!ok() || node_.in[i] == kNone) return *this;
   const Value& v = g_.value(node_.in[i]);
   const std::string wanted = accept_name(type) + expand(pattern);  // before match() binds letters
-  if (accepts(type, v.dtype) && match(v.shape, pattern)) return *this;
+  const bool kind_fits = type != Accept::kGradient || v.kind == ValueKind::kState;
+  if (kind_fits && accepts(type, v.dtype) && match(v.shape, pattern)) return *this;
   status_ = Status::InvalidArgument(std::string(op_name(node_.op)) + ": input " + input_name(node_.op, i) +
                                     (v.name.empty() ? "" : " '" + v.name + "'") + ": wanted " + wanted + ", found " +
                                     describe(v) + "; inputs: " + all_inputs());

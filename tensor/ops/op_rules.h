@@ -16,6 +16,7 @@ enum class Accept {
   kCache,       // f32, f16, q8_0
   kI32,
   kI8,
+  kGradient,  // a state of f32 that is added to
 };
 
 // Checks the inputs of a node against patterns of extents and makes its outputs. A pattern has one letter an extent:

@@ -1,4 +1,5 @@
 // Ops that only move data: embed, slice, concat, select_rows.
+#include "tensor/autodiff.h"
 #include "tensor/ops/op_rules.h"
 
 namespace moe {
@@ -12,6 +13,21 @@ Status infer_embed(const Graph& g, const Node& n, std::vector<Value>& out) {
 Cost cost_embed(const Graph& g, const Node& n, const RunShape& run) {  // rows that are looked up, not the table
   const CostView c{g, n, run};
   return {0, c.rows(c.in(1)) * static_cast<double>(dtype_bytes(c.in(0).dtype, c.shape(0).last())) + c.bytes(1), c.out_bytes()};
+}
+
+Status gradient_embed(GradientBuilder& b, const Node& n) {
+  if (const ValueId grad = b.weight_state(0); grad != kNone) b.op(Op::kEmbedDw, {b.dy(), n.in[1], grad});
+  return Status::Ok();
+}
+
+// grad[ids[t]] += dy[t], t ascending
+Status infer_embed_dw(const Graph& g, const Node& n, std::vector<Value>& out) {
+  return ShapeRule(g, n, out).in(0, Accept::kF32, "Nd").in(1, Accept::kI32, "N").in(2, Accept::kGradient, "Vd").status();
+}
+
+Cost cost_embed_dw(const Graph& g, const Node& n, const RunShape& run) {  // rows that are looked up
+  const CostView c{g, n, run};
+  return {c.elements(0), 2 * c.bytes(0) + c.bytes(1), c.bytes(0)};
 }
 
 // Columns [begin, end) of each of `groups` equal parts of a row.
@@ -62,7 +78,17 @@ OpDef embed_op() {
           .inputs = {"table", "ids"},
           .outputs = {"y"},
           .infer = infer_embed,
-          .cost = cost_embed};
+          .cost = cost_embed,
+          .gradient = gradient_embed};
+}
+
+OpDef embed_dw_op() {
+  return {.op = Op::kEmbedDw,
+          .name = "embed_dw",
+          .inputs = {"dy", "ids", "grad"},
+          .outputs = {},
+          .infer = infer_embed_dw,
+          .cost = cost_embed_dw};
 }
 
 OpDef slice_op() {

@@ -20,6 +20,7 @@ const Driver& driver(Op op) {
       {run_moe_linear, false, scratch_moe},    {run_weighted_sum, true, scratch_none},
       {run_linear_glu, false, scratch_linear}, {run_moe_gate_up, false, scratch_moe},
       {run_moe_down, false, scratch_moe},      {run_quantize_act, true, scratch_none},
+      {run_embed_dw, false, scratch_none},
   };
   static_assert(sizeof(kDrivers) / sizeof(kDrivers[0]) == kNumOps, "one row an op, in the order of ops.def");
   return kDrivers[static_cast<size_t>(op)];

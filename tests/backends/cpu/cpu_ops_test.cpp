@@ -3,10 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <functional>
 #include <numbers>
 
-#include "tests/backends/cpu/op_fixture.h"
+#include "tests/backends/cpu/op_reference.h"
 #include "tests/models/model_fixture.h"
 
 namespace moe {
@@ -14,18 +13,6 @@ namespace {
 
 using namespace test;
 using Doubles = std::vector<double>;
-
-// f(run) for every instruction set, thread count and these counts of tokens.
-void for_each_run(const std::function<void(OpRun)>& f) {
-  for (const std::string& isa : runnable_isas())
-    for (const int threads : {1, 2, 3})
-      for (const int64_t tokens : {1, 3, 5, 70}) {
-        CAPTURE(isa);
-        CAPTURE(threads);
-        CAPTURE(tokens);
-        f({isa, threads, true, false, tokens, std::max<int64_t>(1, tokens / 2)});
-      }
-}
 
 size_t count(int64_t a, int64_t b = 1, int64_t c = 1) { return static_cast<size_t>(a * b * c); }
 
