@@ -135,8 +135,20 @@ struct RouteAttrs {
   }
 };
 
+// logits = softcap(logit_scale · W x), softcap as in AttentionAttrs; a teacher has its own.
+struct CrossEntropyAttrs {
+  float logit_scale = 1, softcap = 0;
+  float teacher_logit_scale = 1, teacher_softcap = 0;
+  DType round = DType::kF32;  // kBF16, set by backends: what a head of bfloat16 is multiplied with is rounded to it
+  template <class F>
+  void fields(F&& f) const {
+    f("logit_scale", logit_scale), f("softcap", softcap), f("teacher_logit_scale", teacher_logit_scale),
+        f("teacher_softcap", teacher_softcap), f("round", round);
+  }
+};
+
 using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs,
-                           AttentionAttrs, GluAttrs, RouteAttrs, QuantizeActAttrs>;
+                           AttentionAttrs, GluAttrs, RouteAttrs, QuantizeActAttrs, CrossEntropyAttrs>;
 
 // Position of a struct among the alternatives.
 template <class T>

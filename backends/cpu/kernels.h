@@ -63,6 +63,7 @@ struct GemmArgs {
   bool accumulate;  // add to C instead of overwriting it
   void* scratch;    // KernelTable::gemm_scratch bytes, aligned to 64; what is in it does not matter
 };
+inline constexpr size_t kMostGemmScratch = 1 << 20;  // of any instruction set: what is reserved before one is chosen
 using GemmFn = void (*)(const GemmArgs&);
 
 struct GluParams {

@@ -57,6 +57,8 @@ Graph round_activations(const Graph& from, const KernelTable& k) {
   g.nodes.clear();
   std::map<std::pair<ValueId, DType>, ValueId> rounded;
   for (Node n : from.nodes) {
+    if (auto* a = std::get_if<CrossEntropyAttrs>(&n.attrs); a && k.dot_bf16[static_cast<size_t>(DType::kBF16)])
+      a->round = DType::kBF16;
     if (const DType to = rounded_to(from, n, k); to != DType::kF32) {
       auto [it, fresh] = rounded.try_emplace({n.in[0], to}, kNone);
       if (fresh) it->second = g.add_node(Op::kQuantizeAct, {n.in[0]}, QuantizeActAttrs{to}, n.layer);

@@ -101,12 +101,16 @@ void run_moe_gate_up(const OpContext&);
 void run_moe_down(const OpContext&);
 void run_quantize_act(const OpContext&);
 void run_embed_dw(const OpContext&);
+void run_cross_entropy(const OpContext&);
+void run_cross_entropy_grad(const OpContext&);
 
 size_t scratch_none(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_linear(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_moe(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_attention(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_route(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_cross_entropy(const Graph&, const Node&, int64_t max_tokens);
 size_t shared_attention(const Graph&, const Node&, int parts);
+size_t shared_cross_entropy(const Graph&, const Node&, int parts);
 
 }  // namespace moe::cpu

@@ -67,6 +67,7 @@ constexpr KernelTable make_table(const char* isa) {
 
   t.gemm_f32 = matrix_product<GemmF32>;
   t.gemm_bf16 = matrix_product<GemmWideBF16>;
+  static_assert(kGemmScratch <= kMostGemmScratch);
   t.gemm_scratch = kGemmScratch;
   t.gemm_rows = kGemmRows;
   t.gemm_cols = kGemmCols;

@@ -11,8 +11,13 @@ struct Row {
 };
 
 constexpr Row kRows[] = {
-    {Op::kEmbed, embed_f64}, {Op::kEmbedDw, embed_dw_f64}, {Op::kLinear, linear_f64},
-    {Op::kAdd, add_f64},     {Op::kScale, scale_f64},
+    {Op::kEmbed, embed_f64},
+    {Op::kEmbedDw, embed_dw_f64},
+    {Op::kLinear, linear_f64},
+    {Op::kAdd, add_f64},
+    {Op::kScale, scale_f64},
+    {Op::kCrossEntropy, cross_entropy_f64},
+    {Op::kCrossEntropyGrad, cross_entropy_grad_f64},
 };
 
 }  // namespace

@@ -50,5 +50,7 @@ void embed_dw_f64(const Op64& op);
 void linear_f64(const Op64& op);
 void add_f64(const Op64& op);
 void scale_f64(const Op64& op);
+void cross_entropy_f64(const Op64& op);
+void cross_entropy_grad_f64(const Op64& op);
 
 }  // namespace moe::test
