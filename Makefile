@@ -100,6 +100,10 @@ ISA_OPT_debug    := -O2
 ISA_OPT_sanitize := -O2 --param asan-instrumentation-with-call-threshold=0 -fno-sanitize=alignment,null,object-size,pointer-overflow
 ISA_OPT_fuzz     := -O2
 
+# moe-train reads .xz files where the target has liblzma (Debian: liblzma-dev). No other program links it.
+XZ := $(if $(findstring /,$(shell $(CXX) -print-file-name=liblzma.so 2>/dev/null)),yes)
+LIBS_moe_train := $(if $(XZ),-llzma)
+
 # ---- sources --------------------------------------------------------------------------------------------------------
 
 find_cpp = $(if $(wildcard $(1)),$(shell find $(wildcard $(1)) -name '*.cpp' | LC_ALL=C sort))
@@ -150,6 +154,11 @@ $(OBJ)/sources.txt: FORCE
 
 $(call objects,$(ISA_SRCS)): FLAGS_OF_FILE = $(ISA_OPT_$(config)) $(ISA_FLAGS_$(basename $(notdir $<)))
 $(call objects,$(TEST_SRCS)): FLAGS_OF_FILE = $(OPT_TEST_$(config))
+$(call objects,tools/moe_train.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ)
+$(call objects,tools/moe_train.cpp): $(OBJ)/xz.txt
+$(OBJ)/xz.txt: FORCE
+	@mkdir -p $(@D)
+	@echo '$(XZ)' | cmp -s - $@ || echo '$(XZ)' > $@
 
 $(OBJ)/%.o: %.cpp $(OBJ)/flags.txt
 	$(call say,CXX,$<)
@@ -168,7 +177,7 @@ define program_rule
 $(BIN)/$(subst _,-,$(basename $(notdir $(1)))): $(call objects,$(1) $(TOOL_SRCS)) $(LIB)
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$$(call link,$$^) -o $$@
+	$$(call link,$$^) $$(LIBS_$(basename $(notdir $(1)))) -o $$@
 endef
 $(foreach main,$(MAIN_SRCS),$(eval $(call program_rule,$(main))))
 
@@ -176,7 +185,8 @@ $(foreach main,$(MAIN_SRCS),$(eval $(call program_rule,$(main))))
 $(OUT)/static/%: $(BIN)/%
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CXX) -static $(OBJ)/tools/$(subst -,_,$*).o $(call objects,$(TOOL_SRCS)) $(LIB) $(LDFLAGS_$(config)) $(LDFLAGS) -o $@
+	$(Q)$(CXX) -static $(OBJ)/tools/$(subst -,_,$*).o $(call objects,$(TOOL_SRCS)) $(LIB) $(LDFLAGS_$(config)) $(LDFLAGS) \
+	  $(LIBS_$(subst -,_,$*)) -o $@
 
 $(TESTS): $(call objects,$(TEST_SRCS) $(TOOL_SRCS)) $(LIB) $(OBJ)/sources.txt
 	$(call say,LINK,$@)
