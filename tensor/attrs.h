@@ -30,6 +30,24 @@ struct ScaleAttrs {  // y = residual + scale · f(x)
   }
 };
 
+// Of gradients of weights, grad += scale · dYᵀ X.
+struct ProductGradAttrs {
+  float scale = 1;
+  DType round = DType::kF32;  // what backends may round dY and X to: kBF16 where the product's weight is bfloat16
+  template <class F>
+  void fields(F&& f) const {
+    f("scale", scale), f("round", round);
+  }
+};
+
+struct MoeGradAttrs {
+  bool slots = false;  // a gradient for each slot; otherwise their sum for the token
+  template <class F>
+  void fields(F&& f) const {
+    f("slots", slots);
+  }
+};
+
 struct NormAttrs {
   float eps = 1e-5f;
   int64_t group = 0;  // consecutive elements normalised together: the row, or one head
@@ -63,9 +81,10 @@ struct RopeAttrs {
   int64_t offset = 0;  // first rotated element of a head
   int64_t dims = 0;
   RopeStyle style = RopeStyle::kInterleaved;
+  bool inverse = false;  // by the transposed matrix, as reverse passes turn gradients
   template <class F>
   void fields(F&& f) const {
-    f("head_dim", head_dim), f("offset", offset), f("dims", dims), f("style", static_cast<int>(style));
+    f("head_dim", head_dim), f("offset", offset), f("dims", dims), f("style", static_cast<int>(style)), f("inverse", inverse);
   }
 };
 
@@ -76,6 +95,15 @@ struct GroupAttrs {  // slice and concat inside each of `groups` equal parts of 
   template <class F>
   void fields(F&& f) const {
     f("groups", groups), f("begin", begin), f("end", end), f("shared", shared);
+  }
+};
+
+struct PlaceAttrs {  // the reverse of a slice: columns [begin, end) of each of `groups` parts of `width` columns
+  int64_t groups = 1;
+  int64_t begin = 0, end = 0, width = 0;
+  template <class F>
+  void fields(F&& f) const {
+    f("groups", groups), f("begin", begin), f("end", end), f("width", width);
   }
 };
 
@@ -147,8 +175,9 @@ struct CrossEntropyAttrs {
   }
 };
 
-using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs,
-                           AttentionAttrs, GluAttrs, RouteAttrs, QuantizeActAttrs, CrossEntropyAttrs>;
+using Attrs =
+    std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs, AttentionAttrs,
+                 GluAttrs, RouteAttrs, QuantizeActAttrs, CrossEntropyAttrs, PlaceAttrs, ProductGradAttrs, MoeGradAttrs>;
 
 // Position of a struct among the alternatives.
 template <class T>

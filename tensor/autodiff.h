@@ -54,10 +54,11 @@ class GradientBuilder {
   // The state that dL/d(in[i]) of a weight is added to; kNone where it is not trained or the input is absent.
   ValueId weight_state(size_t i);
 
-  // Appends an op for the node at hand, in its layer.
+  // Appends an op for the node at hand, in its layer, and returns its first output; the others are out(1), ….
   ValueId op(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}) {
-    return g_.add_node(op, std::move(in), std::move(attrs), node_->layer);
+    return g_.add_node(op, std::move(in), attrs, node_->layer);
   }
+  ValueId out(size_t i) const { return g_.nodes.back().out[i]; }  // of the op appended last
 
  private:
   friend Result<std::vector<WeightGradient>> differentiate(Graph&, std::span<const GradientSeed>,

@@ -43,6 +43,9 @@ struct CompileOptions {
   int64_t max_tokens = 512;
   int64_t max_outputs = 512;
   bool profile = false;  // measure what Executable::profile() tells; results stay the same bits
+  // Products may add in another order than runs of other sizes do: faster with many tokens. Still the same bits for any number
+  // of threads.
+  bool throughput = false;
 };
 
 // Measured while running; all counted since compile().

@@ -41,7 +41,8 @@ class CpuBackend final : public Backend {
       if (id == kNone) continue;
       const Value& v = g.value(id);
       if (v.kind == ValueKind::kWeight && !kernels_.dot_f32[static_cast<size_t>(v.dtype)]) return false;
-      if (v.kind == ValueKind::kState && v.dtype != DType::kF32 && v.dtype != DType::kF16 && v.dtype != DType::kQ8_0)
+      if (v.kind == ValueKind::kState && v.dtype != DType::kF32 && v.dtype != DType::kF16 && v.dtype != DType::kQ8_0 &&
+          !(v.dtype == DType::kBF16 && n.op == Op::kAdamW))
         return false;
     }
     return true;

@@ -6,9 +6,9 @@
 namespace moe::cpu {
 namespace {
 
-size_t max_scratch(const Graph& g, int64_t max_tokens) {
+size_t max_scratch(const Graph& g, const CompileOptions& o) {
   size_t most = 0;
-  for (const Node& n : g.nodes) most = std::max(most, driver(n.op).scratch_bytes(g, n, max_tokens));
+  for (const Node& n : g.nodes) most = std::max(most, driver(n.op, o.throughput).scratch_bytes(g, n, o.max_tokens));
   return most;
 }
 
@@ -41,7 +41,7 @@ CpuExecutable::CpuExecutable(Graph graph, const CompileOptions& options, const K
   plan_many_ = plan_memory(graph_, schedule_.phase, options.max_tokens, options.max_outputs);
   const size_t shared_bytes = std::max(plan_few_.arena_bytes, plan_many_.arena_bytes);
   shared_ = allocate_aligned(shared_bytes);
-  const size_t scratch_bytes = max_scratch(graph_, options.max_tokens);
+  const size_t scratch_bytes = max_scratch(graph_, options);
   const auto n_threads = static_cast<size_t>(pool.size());
   for (size_t t = 0; t < n_threads; ++t) {
     if (t > 0) private_.push_back(allocate_aligned(plan_few_.arena_bytes));
@@ -132,7 +132,7 @@ void CpuExecutable::run_thread(const RunShape& shape, int thread) {
       watch.waited(i - 1);
     }
     const bool alone = steps[i].replicated;
-    driver(graph_.nodes[i].op)
+    driver(graph_.nodes[i].op, options_.throughput)
         .run({graph_, graph_.nodes[i], kernels_, shape, alone ? 0 : thread, alone ? 1 : pool_.size(),
               scratch_[static_cast<size_t>(thread)], meeting_.get(), pool_, tasks_[i], addresses.data(), watch, i});
     watch.worked(i);

@@ -32,18 +32,19 @@ const void* advanced(const void* x, DType type, int64_t stride, int64_t first) {
 }
 
 GemmArgs piece(const GemmArgs& g, DType type, const Strips& s, int64_t begin, int64_t end) {
-  GemmArgs p = g;
-  const int64_t first = begin * s.width;
-  if (s.of_rows) {
-    p.m = std::min(end * s.width, g.m) - first;
-    p.a = advanced(g.a, type, g.transpose_a ? 1 : g.lda, first);
-    p.c = g.c + first * g.ldc;
-  } else {
-    p.n = std::min(end * s.width, g.n) - first;
-    p.b = advanced(g.b, type, g.transpose_b ? g.ldb : 1, first);
-    p.c = g.c + first;
-  }
-  return p;
+  const int64_t length = s.of_rows ? g.m : g.n;
+  const Range cut{std::min(begin * s.width, length), std::min(end * s.width, length)};
+  return s.of_rows ? gemm_block(g, type, cut, {0, g.n}) : gemm_block(g, type, {0, g.m}, cut);
+}
+
+// Thread t owns the strips that begin in [t, t + 1) of n_threads equal shares of `total`, of which `before` lies before them.
+Range strips_of_thread(const Strips& s, double before, double total, int thread, int n_threads) {
+  const double share = total / n_threads;
+  const auto first_of = [&](int t) {
+    if (t >= n_threads || s.count == 0) return s.count;
+    return static_cast<int64_t>(std::clamp(std::ceil((share * t - before) / s.cost), 0.0, static_cast<double>(s.count)));
+  };
+  return {first_of(thread), first_of(thread + 1)};
 }
 
 }  // namespace
@@ -52,31 +53,42 @@ size_t gemm_scratch_bytes(const KernelTable& kernels, int n_threads) {
   return align_up(kernels.gemm_scratch) * static_cast<size_t>(n_threads);
 }
 
+GemmArgs gemm_block(const GemmArgs& g, DType type, Range rows, Range columns) {
+  GemmArgs p = g;
+  p.m = rows.end - rows.begin, p.n = columns.end - columns.begin;
+  p.a = advanced(g.a, type, g.transpose_a ? 1 : g.lda, rows.begin);
+  p.b = advanced(g.b, type, g.transpose_b ? g.ldb : 1, columns.begin);
+  p.c = g.c + rows.begin * g.ldc + columns.begin;
+  return p;
+}
+
+GemmArgs gemm_piece(const KernelTable& kernels, DType type, const GemmArgs& g, int thread, int n_threads) {
+  const Strips s = strips_of(kernels, g);
+  const Range mine = strips_of_thread(s, 0, s.cost * static_cast<double>(s.count), thread, n_threads);
+  return piece(g, type, s, mine.begin, mine.end);
+}
+
+void gemm_alone(const KernelTable& kernels, DType type, const GemmArgs& product) {
+  MOE_CHECK(type == DType::kF32 || type == DType::kBF16);
+  (type == DType::kF32 ? kernels.gemm_f32 : kernels.gemm_bf16)(product);
+}
+
 void gemm_part(const KernelTable& kernels, DType type, std::span<const GemmArgs> products, int thread, int n_threads,
                void* scratch) {
-  MOE_CHECK(type == DType::kF32 || type == DType::kBF16);
-  const GemmFn run = type == DType::kF32 ? kernels.gemm_f32 : kernels.gemm_bf16;
   double total = 0;
   for (const GemmArgs& g : products) {
     const Strips s = strips_of(kernels, g);
     total += s.cost * static_cast<double>(s.count);
   }
-  // Thread t owns the strips that begin in [t, t + 1) of n_threads equal shares of the total.
-  const double share = total / n_threads;
   double before = 0;
   for (const GemmArgs& g : products) {
     const Strips s = strips_of(kernels, g);
-    if (s.count == 0) continue;
-    const auto first_of = [&](int t) {
-      if (t >= n_threads) return s.count;
-      return static_cast<int64_t>(std::clamp(std::ceil((share * t - before) / s.cost), 0.0, static_cast<double>(s.count)));
-    };
-    const int64_t begin = first_of(thread), end = first_of(thread + 1);
+    const Range mine = strips_of_thread(s, before, total, thread, n_threads);
     before += s.cost * static_cast<double>(s.count);
-    if (begin >= end) continue;
-    GemmArgs p = piece(g, type, s, begin, end);
+    if (mine.begin >= mine.end) continue;
+    GemmArgs p = piece(g, type, s, mine.begin, mine.end);
     p.scratch = scratch;
-    run(p);
+    gemm_alone(kernels, type, p);
   }
 }
 

@@ -19,6 +19,15 @@ namespace moe::cpu {
 // Bytes that n_threads need together; a multiple of 64.
 size_t gemm_scratch_bytes(const KernelTable& kernels, int n_threads);
 
+// Rows and columns of C alone.
+GemmArgs gemm_block(const GemmArgs& product, DType type, Range rows, Range columns);
+
+// What gemm_part() makes of a single product, for callers that have more to do with their rows and columns of C.
+GemmArgs gemm_piece(const KernelTable& kernels, DType type, const GemmArgs& product, int thread, int n_threads);
+
+// One product by this thread alone. Its `scratch` is used.
+void gemm_alone(const KernelTable& kernels, DType type, const GemmArgs& product);
+
 // The share of thread `thread` of `n_threads`, for callers that already run on all threads. Products must not overlap in what
 // they write; `scratch` of each is not looked at: `scratch` here is gemm_scratch_bytes(kernels, 1) of this thread's own,
 // aligned to 64. type: kF32 or kBF16, that of A and B.

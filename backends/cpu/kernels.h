@@ -72,6 +72,34 @@ struct GluParams {
   float limit;  // > 0: clamped variant, see GluAttrs
 };
 
+// One step of AdamW (arXiv 1711.05101, algorithm 2) on n elements, each by itself:
+//
+//   g = grad_scale · grad       m ← β1 · m + (1 − β1) · g       v ← β2 · v + (1 − β2) · g²
+//   w ← w − (rate · m / (√v · root_scale + eps) + decay · w)
+struct AdamWArgs {
+  const float* grad;  // (n)
+  float* w;           // (n)
+  float* m;           // (n)
+  float* v;           // (n)
+  uint16_t* copy;     // (n) the new w as bfloat16; or null
+  int64_t n;
+  float grad_scale, beta1, beta2, rest1, rest2;  // rest = 1 − β
+  float rate;                                    // learning rate / (1 − β1^t)
+  float root_scale;                              // 1 / √(1 − β2^t)
+  float eps, decay;                              // decay = learning rate · weight decay
+};
+
+// Gradients of hidden = glu(gate, up), see GluAttrs. dgate and dup may take the place of the inputs, not of each other.
+struct GluGradArgs {
+  const float* gate;  // (n), as all of these
+  const float* up;
+  const float* dh;
+  float* dgate;
+  float* dup;
+  int64_t n;
+  GluParams p;
+};
+
 // Attention takes a cache in chunks of kAttendKeys keys of one key head, at multiples of kAttendKeys in the context. Rows of
 // the cache become panels, whose unit is a step: a float, or a pair of bfloat16.
 //
@@ -159,6 +187,14 @@ struct KernelTable {
   void (*mul)(const float* a, const float* b, float* out, int64_t n);
   void (*scale)(const float* x, float factor, float* out, int64_t n);
   void (*axpy)(float a, const float* x, float* y, int64_t n);  // y += a·x, fused multiply-add where the ISA has it
+
+  double (*sum_squares)(const float* x, int64_t n);
+  void (*adamw)(const AdamWArgs&);  // the same bits in every instruction set
+  // dx = dy · f'(x); dx may equal x or dy. ±inf gives the limit of f'.
+  void (*silu_grad)(const float* x, const float* dy, float* dx, int64_t n);
+  void (*gelu_grad)(const float* x, const float* dy, float* dx, int64_t n);
+  void (*sigmoid_grad)(const float* x, const float* dy, float* dx, int64_t n);
+  void (*glu_grad)(const GluGradArgs&);
 
   // n_pairs rotations: (x0, x1) → (x0·cos − x1·sin, x0·sin + x1·cos)
   void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* out,

@@ -66,7 +66,8 @@ struct Driver {
   // Memory that the parts need together, at most; null: none.
   size_t (*shared_bytes)(const Graph&, const Node&, int parts) = nullptr;
 };
-const Driver& driver(Op op);
+// `throughput`: as CompileOptions asks.
+const Driver& driver(Op op, bool throughput = false);
 
 // The kernel that multiplies rows of activations (f32, bf16 or a8, whichever the tensor holds) by w's format.
 DotFn dot_for(const KernelTable& k, DType weight, DType activation);
@@ -103,14 +104,48 @@ void run_quantize_act(const OpContext&);
 void run_embed_dw(const OpContext&);
 void run_cross_entropy(const OpContext&);
 void run_cross_entropy_grad(const OpContext&);
+void run_rms_norm_grad(const OpContext&);
+void run_layer_norm_grad(const OpContext&);
+void run_softmax_grad(const OpContext&);
+void run_attention_grad(const OpContext&);
+void run_route_grad(const OpContext&);
+void run_row_dot(const OpContext&);
+void run_place(const OpContext&);
+void run_sum_groups(const OpContext&);
+void run_scatter_rows(const OpContext&);
+void run_sum_squares(const OpContext&);
+void run_adamw(const OpContext&);
+void run_linear_gemm(const OpContext&);
+void run_linear_dx(const OpContext&);
+void run_linear_dw(const OpContext&);
+void run_silu_grad(const OpContext&);
+void run_gelu_grad(const OpContext&);
+void run_sigmoid_grad(const OpContext&);
+void run_glu_grad(const OpContext&);
+void run_weighted_sum_grad(const OpContext&);
+void run_moe_linear_dx(const OpContext&);
+void run_moe_linear_dw(const OpContext&);
 
 size_t scratch_none(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_linear(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_gemm(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_moe(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_attention(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_route(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_cross_entropy(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_rope(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_norm_grad(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_attention_grad(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_moe_grad(const Graph&, const Node&, int64_t max_tokens);
+size_t shared_moe_grad(const Graph&, const Node&, int parts);
 size_t shared_attention(const Graph&, const Node&, int parts);
 size_t shared_cross_entropy(const Graph&, const Node&, int parts);
+size_t shared_norm_grad(const Graph&, const Node&, int parts);
+size_t shared_attention_grad(const Graph&, const Node&, int parts);
+size_t scratch_route_grad(const Graph&, const Node&, int64_t max_tokens);
+size_t shared_attention(const Graph&, const Node&, int parts);
+size_t shared_cross_entropy(const Graph&, const Node&, int parts);
+size_t shared_route_grad(const Graph&, const Node&, int parts);
+size_t shared_sum_squares(const Graph&, const Node&, int parts);
 
 }  // namespace moe::cpu

@@ -13,6 +13,11 @@ Status infer_softmax(const Graph& g, const Node& n, std::vector<Value>& out) {
   return ShapeRule(g, n, out).in(0, Accept::kF32, "Nn").out("Nn").status();
 }
 
+// dx = y · (dy − Σ y · dy), the sum over a row
+Status infer_softmax_grad(const Graph& g, const Node& n, std::vector<Value>& out) {
+  return ShapeRule(g, n, out).in(0, Accept::kF32, "Nn").in(1, Accept::kF32, "Nn").out("Nn").status();
+}
+
 Status infer_glu(const Graph& g, const Node& n, std::vector<Value>& out) {
   return ShapeRule(g, n, out).in(0, Accept::kF32, "*n").in(1, Accept::kF32, "*n").out("*n").status();
 }
@@ -47,8 +52,9 @@ Cost cost_elements(const Graph& g, const Node& n, const RunShape& run) {
   return c.streaming(kFlops * c.out_elements());
 }
 
-OpDef unary(Op op, const char* name, Cost (*cost)(const Graph&, const Node&, const RunShape&)) {
-  return {.op = op, .name = name, .inputs = {"x"}, .outputs = {"y"}, .infer = infer_same, .cost = cost};
+OpDef unary(Op op, const char* name, Cost (*cost)(const Graph&, const Node&, const RunShape&),
+            Status (*gradient)(GradientBuilder&, const Node&) = nullptr) {
+  return {.op = op, .name = name, .inputs = {"x"}, .outputs = {"y"}, .infer = infer_same, .cost = cost, .gradient = gradient};
 }
 
 OpDef binary(Op op, const char* name) {
@@ -64,28 +70,71 @@ Status gradient_add(GradientBuilder& b, const Node& n) {
   return Status::Ok();
 }
 
+Status gradient_softmax(GradientBuilder& b, const Node& n) {
+  b.give(0, b.op(Op::kSoftmaxGrad, {n.out[0], b.dy()}));
+  return Status::Ok();
+}
+
+// b may be one number a row.
+Status gradient_mul(GradientBuilder& b, const Node& n) {
+  const Shape &x = b.graph().value(n.in[0]).shape, &y = b.graph().value(n.in[1]).shape;
+  const bool one_a_row = !(x == y) && y.rank == x.rank;
+  if (b.wants(1) && !(x == y) && !one_a_row) return Status::Unsupported("of a row that multiplies all others");
+  if (b.wants(0)) b.give(0, b.op(Op::kMul, {b.dy(), n.in[1]}));
+  if (b.wants(1)) b.give(1, b.op(one_a_row ? Op::kRowDot : Op::kMul, {b.dy(), n.in[0]}));
+  return Status::Ok();
+}
+
 Status gradient_scale(GradientBuilder& b, const Node& n) {
   b.give(0, b.op(Op::kScale, {b.dy()}, n.attrs));
+  return Status::Ok();
+}
+
+template <Op kGrad>
+Status gradient_activation(GradientBuilder& b, const Node& n) {
+  b.give(0, b.op(kGrad, {n.in[0], b.dy()}));
+  return Status::Ok();
+}
+
+Status gradient_glu(GradientBuilder& b, const Node& n) {
+  b.give(0, b.op(Op::kGluGrad, {n.in[0], n.in[1], b.dy()}, n.attrs));
+  b.give(1, b.out(1));
   return Status::Ok();
 }
 
 }  // namespace
 
 // exp, tanh and the like count as one operation.
-OpDef silu_op() { return unary(Op::kSilu, "silu", cost_elements<4>); }
-OpDef gelu_op() { return unary(Op::kGelu, "gelu", cost_elements<8>); }  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
-OpDef sigmoid_op() { return unary(Op::kSigmoid, "sigmoid", cost_elements<3>); }
+OpDef silu_op() { return unary(Op::kSilu, "silu", cost_elements<4>, gradient_activation<Op::kSiluGrad>); }
+OpDef gelu_op() {
+  return unary(Op::kGelu, "gelu", cost_elements<8>, gradient_activation<Op::kGeluGrad>);
+}  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+OpDef sigmoid_op() { return unary(Op::kSigmoid, "sigmoid", cost_elements<3>, gradient_activation<Op::kSigmoidGrad>); }
 OpDef add_op() {
   OpDef def = binary(Op::kAdd, "add");
   def.gradient = gradient_add;
   return def;
 }
-OpDef mul_op() { return binary(Op::kMul, "mul"); }
+OpDef mul_op() {
+  OpDef def = binary(Op::kMul, "mul");
+  def.gradient = gradient_mul;
+  return def;
+}
 
 OpDef softmax_op() {
   OpDef def = unary(Op::kSoftmax, "softmax", cost_elements<5>);  // max, subtract, exp, sum, divide
   def.infer = infer_softmax;
+  def.gradient = gradient_softmax;
   return def;
+}
+
+OpDef softmax_grad_op() {
+  return {.op = Op::kSoftmaxGrad,
+          .name = "softmax_grad",
+          .inputs = {"y", "dy"},
+          .outputs = {"dx"},
+          .infer = infer_softmax_grad,
+          .cost = cost_elements<4>};
 }
 
 OpDef scale_op() {
@@ -102,7 +151,8 @@ OpDef glu_op() {
           .outputs = {"h"},
           .attrs = attrs_index<GluAttrs>(),
           .infer = infer_glu,
-          .cost = cost_elements<kGluFlops>};
+          .cost = cost_elements<kGluFlops>,
+          .gradient = gradient_glu};
 }
 
 OpDef quantize_act_op() {

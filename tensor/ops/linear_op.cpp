@@ -1,4 +1,5 @@
 // Products with a weight that every row meets: linear, head_linear and the fused linear_glu.
+#include "tensor/autodiff.h"
 #include "tensor/ops/op_rules.h"
 
 namespace moe {
@@ -20,6 +21,19 @@ Cost cost_linear(const Graph& g, const Node& n, const RunShape& run) {
   const double per_output =
       2 * static_cast<double>(c.shape(1)[1]) + c.has(2) + c.has(3) + (std::get<ScaleAttrs>(n.attrs).scale != 1);
   return c.streaming(c.out_elements() * per_output);
+}
+
+// A bias may be trained where the weight is not.
+Status gradient_linear(GradientBuilder& b, const Node& n) {
+  const ValueId dy = b.dy(), x = n.in[0], w = n.in[1];
+  b.give(3, dy);
+  if (b.wants(0)) b.give(0, b.op(Op::kLinearDx, {dy, w}, n.attrs));
+  const ValueId grad = b.weight_state(1), grad_bias = b.weight_state(2);
+  if (grad == kNone && grad_bias == kNone) return Status::Ok();
+  const bool bf16 = b.graph().value(w).dtype == DType::kBF16;
+  b.op(Op::kLinearDw, {dy, x, grad, grad_bias},
+       ProductGradAttrs{std::get<ScaleAttrs>(n.attrs).scale, bf16 ? DType::kBF16 : DType::kF32});
+  return Status::Ok();
 }
 
 // Head j of x times rows [row_begin, row_begin + rows) of block j of w, or times their transpose:
@@ -79,7 +93,8 @@ OpDef linear_op() {
           .outputs = {"y"},
           .attrs = attrs_index<ScaleAttrs>(),
           .infer = infer_linear,
-          .cost = cost_linear};
+          .cost = cost_linear,
+          .gradient = gradient_linear};
 }
 
 OpDef head_linear_op() {

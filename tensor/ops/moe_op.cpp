@@ -8,6 +8,7 @@
 //   moe_linear     written as 0                            anybody
 //   moe_gate_up    rows 0, slots hold anything             moe_linear and moe_down with the same ids; rounding to int8 takes
 //                                                          in the zeros, not what a wider run left
+#include "tensor/autodiff.h"
 #include "tensor/ops/op_rules.h"
 
 namespace moe {
@@ -35,6 +36,21 @@ Cost cost_moe_linear(const Graph& g, const Node& n, const RunShape& run) {
   return cost;
 }
 
+// A bias may be trained where the weight is not.
+Status gradient_moe_linear(GradientBuilder& b, const Node& n) {
+  const ValueId dy = b.dy(), x = n.in[0], ids = n.in[1], w = n.in[2], rows_used = n.in[4], cols_used = n.in[5];
+  if (b.wants(0)) {
+    const bool slots = b.graph().value(x).shape.rank == 3;
+    b.give(0, b.op(Op::kMoeLinearDx, {dy, ids, w, rows_used, cols_used}, MoeGradAttrs{slots}));
+  }
+  const ValueId grad = b.weight_state(2), grad_bias = b.weight_state(3);
+  if (grad == kNone && grad_bias == kNone) return Status::Ok();
+  const bool bf16 = b.graph().value(w).dtype == DType::kBF16;
+  b.op(Op::kMoeLinearDw, {dy, x, ids, rows_used, cols_used, grad, grad_bias},
+       ProductGradAttrs{1, bf16 ? DType::kBF16 : DType::kF32});
+  return Status::Ok();
+}
+
 // y[t] = Σ_s weights[t, s] · x[t, s] over the slots with an expert, in an order that depends on the token's ids alone.
 Status infer_weighted_sum(const Graph& g, const Node& n, std::vector<Value>& out) {
   return ShapeRule(g, n, out).in(0, Accept::kF32, "NKn").in(1, Accept::kI32, "NK").in(2, Accept::kF32, "NK").out("Nn").status();
@@ -45,6 +61,12 @@ Cost cost_weighted_sum(const Graph& g, const Node& n, const RunShape& run) {
   const RoutedWork work(c, c.in(1), c.shape(1).last());
   const double row = static_cast<double>(c.shape(0).last());
   return {2 * work.slots * row, work.slots * row * sizeof(float) + c.bytes(1) + c.bytes(2), c.out_bytes()};
+}
+
+Status gradient_weighted_sum(GradientBuilder& b, const Node& n) {
+  b.give(0, b.op(Op::kWeightedSumGrad, {n.in[0], n.in[1], n.in[2], b.dy()}));
+  b.give(2, b.out(1));
+  return Status::Ok();
 }
 
 // h[t, s] = glu(G_e x[t] + gate_bias_e, U_e x[t] + up_bias_e), channels [0, width[e]) only; no width: all of them.
@@ -122,7 +144,8 @@ OpDef moe_linear_op() {
           .inputs = {"x", "ids", "w", "bias?", "rows_used?", "cols_used?"},
           .outputs = {"y"},
           .infer = infer_moe_linear,
-          .cost = cost_moe_linear};
+          .cost = cost_moe_linear,
+          .gradient = gradient_moe_linear};
 }
 
 OpDef weighted_sum_op() {
@@ -131,7 +154,8 @@ OpDef weighted_sum_op() {
           .inputs = {"x", "ids", "weights"},
           .outputs = {"y"},
           .infer = infer_weighted_sum,
-          .cost = cost_weighted_sum};
+          .cost = cost_weighted_sum,
+          .gradient = gradient_weighted_sum};
 }
 
 OpDef moe_gate_up_op() {

@@ -16,6 +16,8 @@ bool accepts(Accept type, DType t) {
       return traits(t).is_weight;
     case Accept::kCache:
       return t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0;
+    case Accept::kCopy:
+      return t == DType::kBF16;
     case Accept::kI32:
       return t == DType::kI32;
     case Accept::kI8:
@@ -40,6 +42,8 @@ const char* accept_name(Accept type) {
       return "i8";
     case Accept::kGradient:
       return "state of f32";
+    case Accept::kCopy:
+      return "state of bf16";
   }
   return "?";
 }
@@ -82,7 +86,7 @@ ShapeRule& ShapeRule::in(size_t i, Accept type, const char* pattern) {
   if (!ok() || node_.in[i] == kNone) return *this;
   const Value& v = g_.value(node_.in[i]);
   const std::string wanted = accept_name(type) + expand(pattern);  // before match() binds letters
-  const bool kind_fits = type != Accept::kGradient || v.kind == ValueKind::kState;
+  const bool kind_fits = (type != Accept::kGradient && type != Accept::kCopy) || v.kind == ValueKind::kState;
   if (kind_fits && accepts(type, v.dtype) && match(v.shape, pattern)) return *this;
   status_ = Status::InvalidArgument(std::string(op_name(node_.op)) + ": input " + input_name(node_.op, i) +
                                     (v.name.empty() ? "" : " '" + v.name + "'") + ": wanted " + wanted + ", found " +

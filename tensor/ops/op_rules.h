@@ -16,7 +16,8 @@ enum class Accept {
   kCache,       // f32, f16, q8_0
   kI32,
   kI8,
-  kGradient,  // a state of f32 that is added to
+  kGradient,  // a state of f32 that is added to or updated
+  kCopy,      // a state of bf16 that is overwritten
 };
 
 // Checks the inputs of a node against patterns of extents and makes its outputs. A pattern has one letter an extent:
@@ -94,6 +95,8 @@ struct RoutedWork {
   // Of a stacked weight or bias (E, …): the experts that are read.
   double bytes(const Value& stacked) const;
 };
+
+inline constexpr int64_t kHyperNumbers = 8;  // of adamw
 
 inline constexpr int kGluFlops = 5;  // exp, add, divide, two products
 

@@ -1,4 +1,5 @@
 // Rotary position embedding in two steps: the table of a batch is made once and read by every layer.
+#include "tensor/autodiff.h"
 #include "tensor/ops/op_rules.h"
 
 namespace moe {
@@ -20,6 +21,7 @@ Cost cost_rope_table(const Graph& g, const Node& n, const RunShape& run) {
 }
 
 // In each head, elements [offset, offset + dims) are dims/2 pairs, turned by the table's angles; the others are copied.
+// `inverse` turns by the transpose of that matrix: the angles negated, times attn_factor once more.
 Status infer_rope(const Graph& g, const Node& n, std::vector<Value>& out) {
   const auto& a = std::get<RopeAttrs>(n.attrs);
   ShapeRule rule(g, n, out);
@@ -36,6 +38,14 @@ Cost cost_rope(const Graph& g, const Node& n, const RunShape& run) {
   const auto& a = std::get<RopeAttrs>(n.attrs);
   const double rotated = c.out_elements() * static_cast<double>(a.dims) / static_cast<double>(a.head_dim);
   return c.streaming(3 * rotated);  // two products and a sum an element
+}
+
+Status gradient_rope(GradientBuilder& b, const Node& n) {
+  if (b.wants(1)) return Status::Unsupported("of the angles");
+  auto a = std::get<RopeAttrs>(n.attrs);
+  a.inverse = !a.inverse;
+  b.give(0, b.op(Op::kRope, {b.dy(), n.in[1]}, a));
+  return Status::Ok();
 }
 
 }  // namespace
@@ -57,7 +67,8 @@ OpDef rope_op() {
           .outputs = {"y"},
           .attrs = attrs_index<RopeAttrs>(),
           .infer = infer_rope,
-          .cost = cost_rope};
+          .cost = cost_rope,
+          .gradient = gradient_rope};
 }
 
 }  // namespace moe

@@ -42,6 +42,13 @@ Status infer_slice(const Graph& g, const Node& n, std::vector<Value>& out) {
   return rule.let('m', a.groups * (a.end - a.begin)).out("*m").status();
 }
 
+Status gradient_slice(GradientBuilder& b, const Node& n) {
+  const auto& a = std::get<GroupAttrs>(n.attrs);
+  const int64_t width = b.graph().value(n.in[0]).shape.last() / a.groups;
+  b.give(0, b.op(Op::kPlace, {b.dy()}, PlaceAttrs{a.groups, a.begin, a.end, width}));
+  return Status::Ok();
+}
+
 Cost cost_slice(const Graph& g, const Node& n, const RunShape& run) {
   const CostView c{g, n, run};
   return {0, c.out_bytes(), c.out_bytes()};
@@ -58,11 +65,28 @@ Status infer_concat(const Graph& g, const Node& n, std::vector<Value>& out) {
   return rule.let('o', rule['n'] + rule['m'] * (a.shared ? a.groups : 1)).out("*o").status();
 }
 
+Status gradient_concat(GradientBuilder& b, const Node& n) {
+  const auto& a = std::get<GroupAttrs>(n.attrs);
+  const int64_t middle = b.graph().value(n.in[0]).shape.last() / a.groups;
+  const int64_t width = b.graph().value(n.out[0]).shape.last() / a.groups;
+  if (b.wants(0)) b.give(0, b.op(Op::kSlice, {b.dy()}, GroupAttrs{.groups = a.groups, .begin = 0, .end = middle}));
+  if (!b.wants(1)) return Status::Ok();
+  const ValueId parts = b.op(Op::kSlice, {b.dy()}, GroupAttrs{.groups = a.groups, .begin = middle, .end = width});
+  b.give(1, a.shared ? b.op(Op::kSumGroups, {parts}, GroupAttrs{.groups = a.groups}) : parts);
+  return Status::Ok();
+}
+
 Cost cost_copy(const Graph& g, const Node& n, const RunShape& run) { return CostView{g, n, run}.streaming(0); }
 
 // y[r] = x[rows[r]]
 Status infer_select_rows(const Graph& g, const Node& n, std::vector<Value>& out) {
   return ShapeRule(g, n, out).in(0, Accept::kF32, "Nn").in(1, Accept::kI32, "M").out("Mn").status();
+}
+
+Status gradient_select_rows(GradientBuilder& b, const Node& n) {
+  if (!b.graph().value(n.in[0]).shape.per_token()) return Status::Unsupported("of rows that are no tokens");
+  b.give(0, b.op(Op::kScatterRows, {b.dy(), n.in[1]}));
+  return Status::Ok();
 }
 
 Cost cost_select_rows(const Graph& g, const Node& n, const RunShape& run) {
@@ -98,7 +122,8 @@ OpDef slice_op() {
           .outputs = {"y"},
           .attrs = attrs_index<GroupAttrs>(),
           .infer = infer_slice,
-          .cost = cost_slice};
+          .cost = cost_slice,
+          .gradient = gradient_slice};
 }
 
 OpDef concat_op() {
@@ -108,7 +133,8 @@ OpDef concat_op() {
           .outputs = {"y"},
           .attrs = attrs_index<GroupAttrs>(),
           .infer = infer_concat,
-          .cost = cost_copy};
+          .cost = cost_copy,
+          .gradient = gradient_concat};
 }
 
 OpDef select_rows_op() {
@@ -117,7 +143,8 @@ OpDef select_rows_op() {
           .inputs = {"x", "rows"},
           .outputs = {"y"},
           .infer = infer_select_rows,
-          .cost = cost_select_rows};
+          .cost = cost_select_rows,
+          .gradient = gradient_select_rows};
 }
 
 }  // namespace moe

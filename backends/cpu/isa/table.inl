@@ -15,8 +15,12 @@
 //
 #include "backends/cpu/rows/elementwise.inl"
 //
+#include "backends/cpu/rows/activation_gradients.inl"
+//
 #include "backends/cpu/rows/encode.inl"
 #include "backends/cpu/rows/reduce.inl"
+//
+#include "backends/cpu/rows/adamw.inl"
 //
 #include "backends/cpu/attn/attend.inl"
 
@@ -90,6 +94,12 @@ constexpr KernelTable make_table(const char* isa) {
   t.mul = row_mul;
   t.scale = row_scale;
   t.axpy = row_axpy;
+  t.sum_squares = row_sum_squares;
+  t.adamw = row_adamw;
+  t.silu_grad = row_silu_grad;
+  t.gelu_grad = row_gelu_grad;
+  t.sigmoid_grad = row_sigmoid_grad;
+  t.glu_grad = row_glu_grad;
   t.rope_interleaved = row_rope_interleaved;
   t.rope_half_split = row_rope_half_split;
   return t;

@@ -5,7 +5,7 @@ namespace moe::cpu {
 
 size_t scratch_none(const Graph&, const Node&, int64_t) { return 0; }
 
-const Driver& driver(Op op) {
+const Driver& driver(Op op, bool throughput) {
   static constexpr Driver kDrivers[] = {
       {run_embed, true, scratch_none},
       {run_linear, false, scratch_linear},
@@ -13,7 +13,7 @@ const Driver& driver(Op op) {
       {run_rms_norm, true, scratch_none},
       {run_layer_norm, true, scratch_none},
       {run_rope_table, true, scratch_none},
-      {run_rope, true, scratch_none},
+      {run_rope, true, scratch_rope},
       {run_attention, false, scratch_attention, shared_attention},
       {run_softmax, true, scratch_none},
       {run_silu, true, scratch_none},
@@ -36,8 +36,30 @@ const Driver& driver(Op op) {
       {run_embed_dw, false, scratch_none},
       {run_cross_entropy, false, scratch_cross_entropy, shared_cross_entropy},
       {run_cross_entropy_grad, false, scratch_cross_entropy, shared_cross_entropy},
+      {run_rms_norm_grad, false, scratch_norm_grad, shared_norm_grad},
+      {run_layer_norm_grad, false, scratch_norm_grad, shared_norm_grad},
+      {run_softmax_grad, true, scratch_none},
+      {run_attention_grad, false, scratch_attention_grad, shared_attention_grad},
+      {run_route_grad, false, scratch_route_grad, shared_route_grad},
+      {run_row_dot, true, scratch_none},
+      {run_place, true, scratch_none},
+      {run_sum_groups, true, scratch_none},
+      {run_scatter_rows, false, scratch_none},
+      {run_sum_squares, false, scratch_none, shared_sum_squares},
+      {run_adamw, false, scratch_none},
+      {run_linear_dx, false, scratch_gemm},
+      {run_linear_dw, false, scratch_gemm},
+      {run_silu_grad, true, scratch_none},
+      {run_gelu_grad, true, scratch_none},
+      {run_sigmoid_grad, true, scratch_none},
+      {run_glu_grad, true, scratch_none},
+      {run_weighted_sum_grad, true, scratch_none},
+      {run_moe_linear_dx, false, scratch_moe_grad, shared_moe_grad},
+      {run_moe_linear_dw, false, scratch_moe_grad, shared_moe_grad},
   };
   static_assert(sizeof(kDrivers) / sizeof(kDrivers[0]) == kNumOps, "one row an op, in the order of ops.def");
+  static constexpr Driver kLinearGemm{run_linear_gemm, false, scratch_gemm};
+  if (throughput && op == Op::kLinear) return kLinearGemm;
   return kDrivers[static_cast<size_t>(op)];
 }
 

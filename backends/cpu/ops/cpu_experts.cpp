@@ -4,9 +4,8 @@
 //
 // Sums over a token's experts run in ascending order of expert id, whatever the batch and whoever takes the tasks: same bits.
 #include <algorithm>
-#include <bit>
 
-#include "backends/cpu/op_context.h"
+#include "backends/cpu/ops/expert_groups.h"
 #include "backends/cpu/work_split.h"
 
 namespace moe::cpu {
@@ -14,48 +13,6 @@ namespace {
 
 // Outputs that a task of moe_down adds up: few enough to stay in the second-level cache while all experts pass.
 constexpr int64_t kSumFloats = 65536;
-
-// Which (token, slot) pairs go to each expert, in ascending order of token. Every part builds its own copy: it costs a few
-// microseconds, a barrier more.
-struct Groups {
-  Groups(const Tensor& ids, int64_t n_experts, Arena& scratch) {
-    const int64_t n = ids.shape.elements(), n_words = (n_experts + 63) / 64;
-    int32_t* end = scratch.take<int32_t>(static_cast<size_t>(n_experts));
-    uint64_t* used = scratch.take<uint64_t>(static_cast<size_t>(n_words));  // a bit an expert: most of 1,000 are idle
-    pairs = scratch.take<int32_t>(static_cast<size_t>(n));
-    active = scratch.take<Group>(static_cast<size_t>(std::min(n, n_experts)));
-    std::fill_n(used, n_words, 0);
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t e = ids.i32()[i];
-      MOE_CHECK(e < n_experts);
-      if (e < 0) continue;
-      const uint64_t bit = uint64_t{1} << (e % 64);
-      end[e] = used[e / 64] & bit ? end[e] + 1 : 1;
-      used[e / 64] |= bit;
-    }
-    int32_t total = 0;
-    for (int64_t word = 0; word < n_words; ++word)
-      for (uint64_t left = used[word]; left; left &= left - 1) {
-        const auto e = static_cast<int32_t>(word * 64 + std::countr_zero(left));
-        active[n_active++] = {e, total, end[e]};
-        total += end[e];
-        end[e] = total - end[e];
-      }
-    for (int64_t i = 0; i < n; ++i)
-      if (const int32_t e = ids.i32()[i]; e >= 0) pairs[end[e]++] = static_cast<int32_t>(i);
-  }
-  struct Group {
-    int32_t expert, begin, count;
-  };
-  int32_t* pairs;  // token · K + slot
-  Group* active;   // (n_active) in ascending order of expert
-  int64_t n_active = 0;
-};
-
-size_t scratch_groups(size_t n_pairs, size_t n_experts) {
-  return align_up(n_experts * sizeof(int32_t)) + align_up((n_experts + 63) / 64 * sizeof(uint64_t)) +
-         align_up(n_pairs * sizeof(int32_t)) + align_up(std::min(n_pairs, n_experts) * sizeof(Groups::Group));
-}
 
 // The stacked matrices (E, rows, n_in) of one projection.
 struct Experts {
@@ -66,17 +23,6 @@ struct Experts {
   }
   Tensor w;
   DotFn dot;
-};
-
-// Activation rows by pair: of the token for (T, n), of the slot for (T, K, n).
-struct Activations {
-  Activations(const Tensor& rows, int64_t k) : x(rows), stride(rows.row_bytes()), divisor(rows.shape.rank == 2 ? k : 1) {}
-  const void* row(int32_t pair) const {
-    return static_cast<const std::byte*>(x.data) + static_cast<size_t>(pair / divisor) * stride;
-  }
-  Tensor x;
-  size_t stride;
-  int64_t divisor;
 };
 
 // fn(group, first row, end row) for the rows this part takes. Rows of all active experts lie on one line, cut into chunks that

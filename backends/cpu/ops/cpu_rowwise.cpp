@@ -96,8 +96,15 @@ void run_rope_table(const OpContext& c) {
   }
 }
 
+size_t scratch_rope(const Graph&, const Node& node, int64_t) {
+  const auto& a = std::get<RopeAttrs>(node.attrs);
+  return a.inverse ? align_up(static_cast<size_t>(a.dims / 2) * sizeof(float)) : 0;
+}
+
 void run_rope(const OpContext& c) {
   const auto& a = c.attrs<RopeAttrs>();
+  Arena::Frame frame(c.scratch);
+  float* negated = a.inverse ? c.scratch.take<float>(static_cast<size_t>(a.dims / 2)) : nullptr;
   const Tensor x = c.in(0), table = c.in(1), y = c.out();
   const int64_t n = x.shape.last(), half = a.dims / 2;
   const auto rotate = a.style == RopeStyle::kInterleaved ? c.kernels.rope_interleaved : c.kernels.rope_half_split;
@@ -106,8 +113,13 @@ void run_rope(const OpContext& c) {
     const float* from = x.f32() + t * n;
     float* to = y.f32() + t * n;
     const float* cos = table.f32() + t * a.dims;
+    const float* sin = cos + half;
+    if (a.inverse) {
+      c.kernels.scale(sin, -1, negated, half);
+      sin = negated;
+    }
     if (a.dims != a.head_dim) std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
-    for (int64_t h = a.offset; h < n; h += a.head_dim) rotate(from + h, cos, cos + half, to + h, half);
+    for (int64_t h = a.offset; h < n; h += a.head_dim) rotate(from + h, cos, sin, to + h, half);
   }
 }
 

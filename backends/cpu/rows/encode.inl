@@ -45,10 +45,11 @@ inline void row_quantize_a8(const float* x, void* blocks, int64_t n) {
   }
 }
 
-// Integer steps that compilers turn into vectors by themselves; VCVTNEPS2BF16 would make subnormals 0.
 inline void row_encode_bf16(const float* x, void* out, int64_t n) {
   auto* h = static_cast<uint16_t*>(out);
-  for (int64_t i = 0; i < n; ++i) h[i] = f32_to_bf16(x[i]);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_bf16(h + i, load(x + i));
+  if (i < n) store_bf16_n(h + i, load_n(x + i, n - i), n - i);
 }
 
 inline void row_encode_f16(const float* x, void* out, int64_t n) {

@@ -22,6 +22,18 @@ inline float reduce_sum(int64_t n, Fn fn) {
 inline F32 load_upto(const float* p, int64_t n) { return n == kLanes ? load(p) : load_n(p, n); }
 inline void store_upto(float* p, F32 a, int64_t n) { n == kLanes ? store(p, a) : store_n(p, a, n); }
 
+// Σ x² in double: squares of floats neither overflow nor vanish there.
+inline double row_sum_squares(const float* x, int64_t n) {
+  F64 way[kWays];
+  for (F64& w : way) w = splat64(0.0);
+  int64_t i = 0;
+  for (; i + kWays * kLanes <= n; i += kWays * kLanes) {
+    MOE_UNROLL for (int k = 0; k < kWays; ++k) way[k] = add_square(way[k], load(x + i + k * kLanes));
+  }
+  for (; i < n; i += kLanes) way[0] = add_square(way[0], load_upto(x + i, n - i < kLanes ? n - i : kLanes));
+  return sum(add(add(way[0], way[1]), add(way[2], way[3])));
+}
+
 inline float row_max(const float* x, int64_t n) {
   const F32 lowest = splat(-__builtin_inff());
   F32 way[kWays] = {lowest, lowest, lowest, lowest};

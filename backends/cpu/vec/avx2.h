@@ -26,6 +26,7 @@ inline F32 add(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline F32 div(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F32 sqrt(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
 inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
@@ -52,6 +53,21 @@ inline float largest(F32 a) {
   return _mm_cvtss_f32(_mm_max_ss(x2, _mm_movehdup_ps(x2)));
 }
 
+struct F64 {
+  __m256d low, high;
+};
+inline F64 splat64(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+inline F64 add(F64 a, F64 b) { return {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)}; }
+inline F64 add_square(F64 sum, F32 x) {
+  const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x.v)), high = _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1));
+  return {_mm256_fmadd_pd(low, low, sum.low), _mm256_fmadd_pd(high, high, sum.high)};
+}
+inline double sum(F64 a) {
+  const __m256d x4 = _mm256_add_pd(a.low, a.high);
+  const __m128d x2 = _mm_add_pd(_mm256_castpd256_pd128(x4), _mm256_extractf128_pd(x4, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(x2, _mm_unpackhi_pd(x2, x2)));
+}
+
 // Masked loads of halves do not exist here: a short row's end goes through the stack.
 inline __m128i load_halves_n(const uint16_t* p, int64_t n) {
   alignas(16) uint16_t buffer[8] = {};
@@ -76,6 +92,22 @@ inline void store_f16(uint16_t* p, F32 a) { _mm_storeu_si128(reinterpret_cast<__
 inline void store_f16_n(uint16_t* p, F32 a, int64_t n) {
   alignas(16) uint16_t buffer[8];
   _mm_store_si128(reinterpret_cast<__m128i*>(buffer), to_f16(a));
+  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// The bits of f32_to_bf16.
+inline __m128i to_bf16(F32 a) {
+  const __m256i u = _mm256_castps_si256(a.v), high = _mm256_srli_epi32(u, 16);
+  const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
+  const __m256i words = _mm256_blendv_epi8(rounded, _mm256_or_si256(high, _mm256_set1_epi32(64)), is_nan);
+  return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+inline void store_bf16(uint16_t* p, F32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(a)); }
+inline void store_bf16_n(uint16_t* p, F32 a, int64_t n) {
+  alignas(16) uint16_t buffer[8];
+  _mm_store_si128(reinterpret_cast<__m128i*>(buffer), to_bf16(a));
   for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
 }
 

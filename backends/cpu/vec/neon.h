@@ -38,6 +38,7 @@ inline F32 add(F32 a, F32 b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high
 inline F32 sub(F32 a, F32 b) { return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
 inline F32 mul(F32 a, F32 b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
 inline F32 div(F32 a, F32 b) { return {vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+inline F32 sqrt(F32 a) { return {vsqrtq_f32(a.low), vsqrtq_f32(a.high)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
 inline F32 select(uint32x4_t low, uint32x4_t high, F32 yes, F32 no) {
   return {vbslq_f32(low, yes.low, no.low), vbslq_f32(high, yes.high, no.high)};
@@ -63,6 +64,24 @@ inline float sum(F32 a) {
   return vpadds_f32(x2);
 }
 inline float largest(F32 a) { return vmaxvq_f32(vmaxq_f32(a.low, a.high)); }
+
+struct F64 {
+  float64x2_t part[4];
+};
+inline F64 splat64(double x) { return {{vdupq_n_f64(x), vdupq_n_f64(x), vdupq_n_f64(x), vdupq_n_f64(x)}}; }
+inline F64 add(F64 a, F64 b) {
+  return {{vaddq_f64(a.part[0], b.part[0]), vaddq_f64(a.part[1], b.part[1]), vaddq_f64(a.part[2], b.part[2]),
+           vaddq_f64(a.part[3], b.part[3])}};
+}
+inline F64 add_square(F64 sum, F32 x) {
+  const float64x2_t a = vcvt_f64_f32(vget_low_f32(x.low)), b = vcvt_high_f64_f32(x.low);
+  const float64x2_t c = vcvt_f64_f32(vget_low_f32(x.high)), d = vcvt_high_f64_f32(x.high);
+  return {
+      {vfmaq_f64(sum.part[0], a, a), vfmaq_f64(sum.part[1], b, b), vfmaq_f64(sum.part[2], c, c), vfmaq_f64(sum.part[3], d, d)}};
+}
+inline double sum(F64 a) {  // lane i + lane i + 4, then + 2, + 1
+  return vpaddd_f64(vaddq_f64(vaddq_f64(a.part[0], a.part[2]), vaddq_f64(a.part[1], a.part[3])));
+}
 
 // Half precision.
 inline float half_to_float(uint16_t h) { return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0); }
@@ -92,6 +111,20 @@ inline void store_f16(uint16_t* p, F32 a) { vst1q_u16(p, to_f16(a)); }
 inline void store_f16_n(uint16_t* p, F32 a, int64_t n) {
   uint16_t buffer[kLanes];
   store_f16(buffer, a);
+  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// The bits of f32_to_bf16.
+inline uint16x4_t to_bf16(float32x4_t a) {
+  const uint32x4_t u = vreinterpretq_u32_f32(a), high = vshrq_n_u32(u, 16);
+  const uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+  const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+  return vmovn_u32(vbslq_u32(vceqq_f32(a, a), rounded, vorrq_u32(high, vdupq_n_u32(64))));
+}
+inline void store_bf16(uint16_t* p, F32 a) { vst1q_u16(p, vcombine_u16(to_bf16(a.low), to_bf16(a.high))); }
+inline void store_bf16_n(uint16_t* p, F32 a, int64_t n) {
+  uint16_t buffer[kLanes];
+  store_bf16(buffer, a);
   for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
 }
 

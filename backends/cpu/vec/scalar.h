@@ -2,6 +2,7 @@
 // the list of what an instruction set must provide; vec/avx2.h and vec/avx512.h answer the same calls with wider registers.
 //
 //   F32       kLanes floats
+//   F64       kLanes doubles, for sums
 //   Bytes32   32 bytes of one weight row          U8x16   16 bytes; PanelBytes: the bytes of kLanes dwords, see dot/panel_*.h
 //
 // fma(a, b, c) is a·b + c, fused where the instruction set has it: here it rounds twice.
@@ -32,6 +33,7 @@ inline F32 add(F32 a, F32 b) { return {a.v + b.v}; }
 inline F32 sub(F32 a, F32 b) { return {a.v - b.v}; }
 inline F32 mul(F32 a, F32 b) { return {a.v * b.v}; }
 inline F32 div(F32 a, F32 b) { return {a.v / b.v}; }
+inline F32 sqrt(F32 a) { return {__builtin_sqrtf(a.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
 inline F32 min(F32 a, F32 b) { return {a.v < b.v ? a.v : b.v}; }
 inline F32 max(F32 a, F32 b) { return {a.v > b.v ? a.v : b.v}; }
@@ -45,6 +47,16 @@ inline F32 pow2(F32 n) {
 inline float sum(F32 a) { return a.v; }
 inline float largest(F32 a) { return a.v; }
 
+struct F64 {
+  double v;
+};
+inline F64 splat64(double x) { return {x}; }
+inline F64 add(F64 a, F64 b) { return {a.v + b.v}; }
+inline F64 add_square(F64 sum, F32 x) {  // the square of a float is exact: fused or not, one rounding
+  return {sum.v + static_cast<double>(x.v) * static_cast<double>(x.v)};
+}
+inline double sum(F64 a) { return a.v; }
+
 // Half precision and bytes.
 inline float half_to_float(uint16_t h) { return f16_to_f32(h); }
 inline F32 load_f16(const uint16_t* p) { return {f16_to_f32(*p)}; }
@@ -54,6 +66,10 @@ inline F32 load_bf16_n(const uint16_t* p, int64_t n) { return {n > 0 ? bf16_to_f
 inline void store_f16(uint16_t* p, F32 a) { *p = f32_to_f16(a.v); }
 inline void store_f16_n(uint16_t* p, F32 a, int64_t n) {
   if (n > 0) *p = f32_to_f16(a.v);
+}
+inline void store_bf16(uint16_t* p, F32 a) { *p = f32_to_bf16(a.v); }
+inline void store_bf16_n(uint16_t* p, F32 a, int64_t n) {
+  if (n > 0) *p = f32_to_bf16(a.v);
 }
 inline F32 load_u8(const uint8_t* p) { return {static_cast<float>(*p)}; }
 inline F32 load_s8(const int8_t* p) { return {static_cast<float>(*p)}; }

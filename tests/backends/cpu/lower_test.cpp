@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 namespace moe::cpu {
 namespace {
@@ -94,6 +95,37 @@ TEST_CASE("a product of weights that want different activations keeps float32") 
     }
 }
 
+TEST_CASE("what reverse passes multiply is rounded where the weight is bfloat16 and such pairs are multiplied, once a value") {
+  const auto reverse_of = [](DType dtype, const KernelTable& k) {
+    Products p(33);
+    const ValueId w = p.weight("w", dtype), dy = p.add("dy", ValueKind::kInput, DType::kF32, {kTokens, 64});
+    const ValueId grad = p.add("grad", ValueKind::kState, DType::kF32, {64, 33});
+    p.g.add_node(Op::kLinear, {p.x, w}, ScaleAttrs{});
+    p.g.add_node(Op::kLinearDx, {dy, w}, ScaleAttrs{});
+    p.g.add_node(Op::kLinearDw, {dy, p.x, grad}, ProductGradAttrs{1, dtype == DType::kBF16 ? DType::kBF16 : DType::kF32});
+    const Graph lowered = round_activations(p.g, k);
+    CHECK(lowered.validate().ok());
+    std::string text;
+    for (const Node& n : lowered.nodes) {
+      text += (text.empty() ? "" : ", ") + std::string(op_name(n.op));
+      if (n.op != Op::kQuantizeAct) text += std::string(" ") + traits(lowered.value(n.in[0]).dtype).name;
+      if (n.op == Op::kLinearDw) text += std::string(" ") + traits(lowered.value(n.in[1]).dtype).name;
+    }
+    return text;
+  };
+  CHECK(reverse_of(DType::kBF16, kernels(true)) ==
+        "quantize_act, linear bf16, quantize_act, linear_dx bf16, linear_dw bf16 bf16");
+  CHECK(reverse_of(DType::kBF16, kernels(false)) == "linear f32, linear_dx f32, linear_dw f32 f32");
+  CHECK(reverse_of(DType::kF32, kernels(true)) == "linear f32, linear_dx f32, linear_dw f32 f32");
+}
+
+TEST_CASE("reverse passes of frozen quantised weights keep float32") {
+  Products p(64);
+  const ValueId dy = p.add("dy", ValueKind::kInput, DType::kF32, {kTokens, 64});
+  p.g.add_node(Op::kLinearDx, {dy, p.weight("w", DType::kQ8_0)}, ScaleAttrs{});
+  CHECK(p.read_by(kernels(true)) == Types{{"w", "f32"}});
+}
+
 void no_packing(const PackArgs&) {}
 
 // The type of the queries of an attention over these caches.
@@ -125,6 +157,33 @@ TEST_CASE("queries are rounded where all their caches have kernels for pairs of 
   CHECK(queries_over(DType::kQ8_0, DType::kF16, k) == DType::kBF16);
   CHECK(queries_over(DType::kF32, DType::kF32, k) == DType::kF32);
   CHECK(queries_over(DType::kF16, DType::kF32, k) == DType::kF32);
+}
+
+TEST_CASE("reverse products of bfloat16 experts read gradients and activations of bfloat16") {
+  Products p(32);
+  const ValueId dy = p.add("dy", ValueKind::kInput, DType::kF32, {kTokens, 2, 64});
+  const ValueId ids = p.add("ids", ValueKind::kInput, DType::kI32, {kTokens, 2});
+  const ValueId grad = p.add("grad", ValueKind::kState, DType::kF32, {4, 64, 32});
+  for (const DType format : {DType::kF32, DType::kBF16, DType::kQ8_0}) {
+    const ValueId w = p.add("w", ValueKind::kWeight, format, {4, 64, 32});
+    p.g.add_node(Op::kMoeLinearDx, {dy, ids, w}, MoeGradAttrs{});
+  }
+  p.g.add_node(Op::kMoeLinearDw, {dy, p.x, ids, kNone, kNone, grad}, ProductGradAttrs{});
+  p.g.add_node(Op::kMoeLinearDw, {dy, p.x, ids, kNone, kNone, grad}, ProductGradAttrs{1, DType::kBF16});
+  const auto read = [&](bool bf16) {
+    const Graph lowered = round_activations(p.g, kernels(bf16));
+    CHECK(lowered.validate().ok());
+    std::vector<std::string> types;
+    for (const Node& n : lowered.nodes)
+      if (n.op == Op::kMoeLinearDx)
+        types.push_back(traits(lowered.value(n.in[0]).dtype).name);
+      else if (n.op == Op::kMoeLinearDw)
+        types.push_back(traits(lowered.value(n.in[0]).dtype).name + std::string(" ") +
+                        traits(lowered.value(n.in[1]).dtype).name);
+    return types;
+  };
+  CHECK(read(true) == std::vector<std::string>{"f32", "bf16", "f32", "f32 f32", "bf16 bf16"});
+  CHECK(read(false) == std::vector<std::string>{"f32", "f32", "f32", "f32 f32", "f32 f32"});
 }
 
 }  // namespace moe::cpu

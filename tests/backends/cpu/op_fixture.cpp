@@ -102,7 +102,9 @@ std::vector<std::vector<float>> run_op(Op op, std::vector<OpArgument>& arguments
   options.isa = run.isa, options.n_threads = run.n_threads, options.exact = run.exact;
   auto backend = create_cpu_backend(options);
   REQUIRE_MESSAGE(backend.ok(), backend.status().message());
-  auto executable = (*backend)->compile(g, {run.n_tokens, run.n_outputs});
+  CompileOptions compiled;
+  compiled.max_tokens = run.n_tokens, compiled.max_outputs = run.n_outputs, compiled.throughput = run.throughput;
+  auto executable = (*backend)->compile(g, compiled);
   REQUIRE_MESSAGE(executable.ok(), executable.status().message());
   const auto bind = [&](size_t i, std::vector<std::byte>& memory) {
     if (in[i] == kNone || arguments[i].kind == ValueKind::kWeight) return;

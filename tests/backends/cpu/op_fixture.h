@@ -37,6 +37,7 @@ struct OpRun {
   bool exact = true;
   bool expanded = false;  // fused ops through their fallback
   int64_t n_tokens = 1, n_outputs = 1;
+  bool throughput = false;
 };
 
 // All outputs of the node, as floats (ids as numbers). States are written back to `arguments`. Memory that the run reserved is

@@ -309,6 +309,46 @@ TEST_CASE("row kernels: int8 activations have the same bytes in every instructio
   }
 }
 
+TEST_CASE("row kernels: sums of squares equal double precision at every length, also where a float would overflow or vanish") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    CHECK(k->sum_squares(nullptr, 0) == 0);
+    for (int64_t n = 1; n <= 150; ++n)
+      for (const float deviation : {1.0f, 1e30f, 1e-30f}) {
+        const Row x(n, static_cast<uint64_t>(n), deviation);
+        const double wanted = sum_of(x, [](double v) { return v * v; });
+        CHECK(k->sum_squares(x.get(), n) == doctest::Approx(wanted).epsilon(1e-14));
+      }
+  }
+}
+
+TEST_CASE("row kernels: adamw writes its own elements alone, at every length") {
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for (int64_t n = 0; n <= 70; ++n) {
+      const Row grad(n, 1, 1), first(n, 2, 1);
+      Output w(n), m(n), v(n);
+      std::vector<uint16_t> copy(static_cast<size_t>(n + 1), 0xabcd);
+      for (int64_t i = 0; i < n; ++i) w.data()[i] = first[i], m.data()[i] = 0, v.data()[i] = 0;
+      AdamWArgs a{};
+      a.grad = grad.get(), a.w = w.data(), a.m = m.data(), a.v = v.data(), a.copy = copy.data(), a.n = n;
+      a.grad_scale = 2, a.beta1 = a.beta2 = 0.5f, a.rest1 = a.rest2 = 0.5f;
+      a.rate = 0.25f, a.root_scale = 1, a.eps = 1e-8f, a.decay = 0.125f;
+      k->adamw(a);
+      check_close(
+          m.data(), n, [&](int64_t i) { return grad[i]; }, 0, 1e-30);
+      check_close(
+          v.data(), n, [&](int64_t i) { return 2 * double{grad[i]} * grad[i]; }, 2 * kEps, 0);
+      const auto step = [&](int64_t i) { return 0.25 * grad[i] / (std::sqrt(2.0) * std::fabs(grad[i]) + 1e-8); };
+      check_close(
+          w.data(), n, [&](int64_t i) { return first[i] - step(i) - 0.125 * first[i]; }, 4 * kEps, 1e-6);
+      for (int64_t i = 0; i < n; ++i) CHECK(copy[i] == f32_to_bf16(w.data()[i]));
+      CHECK(copy.back() == 0xabcd);
+      CHECK((w.canaries() && m.canaries() && v.canaries()));
+    }
+  }
+}
+
 TEST_CASE("row kernels: cache rows have the bytes of the formats' encoders") {
   Rng rng(78);
   std::vector<float> x;

@@ -1,32 +1,12 @@
 // The gradient matrix: every op's reverse pass against differences in double precision, one case an op.
 #include <doctest/doctest.h>
 
-#include <numeric>
-
-#include "tests/tensor/f64/gradient_check.h"
-#include "tests/tensor/graph_fixture.h"
+#include "tests/tensor/f64/token_rows.h"
 
 namespace moe {
 namespace {
 
 using namespace test;
-
-// x of 5 tokens, of which two are the same row of the table.
-struct TokenRows : GraphFixture {
-  static constexpr int64_t kRows = 5;
-  Values64 values;
-
-  ValueId rows(int64_t n, const std::string& name = "x") {
-    const ValueId table = weight(name, {7, n}), ids = input(name + ".ids", {kTokens}, DType::kI32);
-    values[ids] = {6, 1, 0, 1, 3};
-    return op(Op::kEmbed, {table, ids});
-  }
-  void check(ValueId y) {
-    RunShape run;
-    run.n_tokens = kRows, run.n_outputs = 3;
-    check_gradients({g, y, run, values});
-  }
-};
 
 }  // namespace
 
@@ -38,6 +18,18 @@ TEST_CASE_FIXTURE(TokenRows, "add and scale, also of a value that has two reader
   const ValueId x = rows(6), y = rows(6, "other");
   const ValueId scaled = op(Op::kScale, {op(Op::kAdd, {x, y})}, ScaleAttrs{-0.75f});
   check(op(Op::kAdd, {scaled, x}));
+}
+
+TEST_CASE_FIXTURE(TokenRows, "linear: input, weight, bias and residual, scaled") {
+  const ValueId x = rows(6), w = weight("w", {5, 6}), bias = weight("bias", {5});
+  const ValueId y = op(Op::kLinear, {x, w, bias, rows(5, "residual")}, ScaleAttrs{-0.75f});
+  check(op(Op::kLinear, {y, weight("next", {4, 5})}, ScaleAttrs{}));
+}
+
+TEST_CASE_FIXTURE(TokenRows, "linear: a bias is trained where its weight is not") {
+  const ValueId w = weight("w", {5, 6}, DType::kF16);
+  values[w] = Doubles(30, 0.5);
+  check(op(Op::kLinear, {rows(6), w, weight("bias", {5})}, ScaleAttrs{2}));
 }
 
 TEST_SUITE_END();
