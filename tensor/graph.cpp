@@ -134,7 +134,7 @@ ValueId Graph::add_value(Value v) {
 ValueId Graph::add_node(Op op, std::vector<ValueId> in, Attrs attrs, int layer) {
   const OpDef& def = op_def(op);
   while (in.size() < def.inputs.size() && is_optional(def.inputs[in.size()])) in.push_back(kNone);
-  Node node{op, std::move(in), {}, std::move(attrs), layer};
+  Node node{op, std::move(in), {}, attrs, layer};
   std::vector<Value> out;
   if (const Status s = infer_outputs(*this, node, out); !s.ok())
     throw BugError((name.empty() ? "" : name + ": ") + s.message());

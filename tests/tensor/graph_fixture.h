@@ -27,7 +27,7 @@ struct GraphFixture {
     return value(ValueKind::kState, name, shape, dtype);
   }
   ValueId op(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}, int layer = -1) {
-    return g.add_node(op, std::move(in), std::move(attrs), layer);
+    return g.add_node(op, std::move(in), attrs, layer);
   }
   void output(ValueId id, const std::string& name = "") { g.value(id).output = true, g.value(id).name = name; }
 

@@ -15,7 +15,7 @@ struct Reverse : GraphFixture {
   std::string made(Op op, std::vector<ValueId> in, Attrs attrs) const {
     in.resize(op_def(op).inputs.size(), kNone);
     std::vector<Value> out;
-    const Status s = infer_outputs(g, Node{op, std::move(in), {}, std::move(attrs)}, out);
+    const Status s = infer_outputs(g, Node{op, std::move(in), {}, attrs}, out);
     if (!s.ok()) return s.message().substr(0, s.message().find(';'));
     return out.empty() ? "nothing" : traits(out[0].dtype).name + to_string(out[0].shape);
   }

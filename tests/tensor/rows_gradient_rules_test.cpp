@@ -13,7 +13,7 @@ struct ReverseRules : GraphFixture {
   std::string made(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}) const {
     in.resize(op_def(op).inputs.size(), kNone);
     std::vector<Value> out;
-    const Status s = infer_outputs(g, Node{op, std::move(in), {}, std::move(attrs)}, out);
+    const Status s = infer_outputs(g, Node{op, std::move(in), {}, attrs}, out);
     std::string text;
     for (const Value& v : out) text += (text.empty() ? "" : " ") + std::string(traits(v.dtype).name) + to_string(v.shape);
     return s.ok() ? text : s.message();

@@ -45,15 +45,17 @@ std::vector<float> OpArgument::floats() const {
 
 OpArgument absent() { return {ValueKind::kInput, DType::kF32, {0}, {}}; }
 
-OpArgument floats(Shape shape, std::vector<float> values, ValueKind kind) {
+OpArgument floats(Shape shape, const std::vector<float>& values, ValueKind kind) {
   return {kind, DType::kF32, shape, copy_bytes(values)};
 }
 
-OpArgument ints(Shape shape, std::vector<int32_t> values) {
+OpArgument ints(Shape shape, const std::vector<int32_t>& values) {
   return {ValueKind::kInput, DType::kI32, shape, copy_bytes(values)};
 }
 
-OpArgument bytes(Shape shape, std::vector<int8_t> values) { return {ValueKind::kInput, DType::kI8, shape, copy_bytes(values)}; }
+OpArgument bytes(Shape shape, const std::vector<int8_t>& values) {
+  return {ValueKind::kInput, DType::kI8, shape, copy_bytes(values)};
+}
 
 OpArgument weights(Shape shape, const std::vector<float>& values, DType dtype) {
   OpArgument a{ValueKind::kWeight, dtype, shape, {}};

@@ -21,9 +21,9 @@ struct OpArgument {
 };
 
 OpArgument absent();
-OpArgument floats(Shape shape, std::vector<float> values, ValueKind kind = ValueKind::kInput);
-OpArgument ints(Shape shape, std::vector<int32_t> values);
-OpArgument bytes(Shape shape, std::vector<int8_t> values);
+OpArgument floats(Shape shape, const std::vector<float>& values, ValueKind kind = ValueKind::kInput);
+OpArgument ints(Shape shape, const std::vector<int32_t>& values);
+OpArgument bytes(Shape shape, const std::vector<int8_t>& values);
 // Encoded in the format; what the op sees is floats() of the result.
 OpArgument weights(Shape shape, const std::vector<float>& values, DType dtype = DType::kF32);
 OpArgument state(Shape shape, DType dtype);  // zeros

@@ -29,7 +29,7 @@ constexpr int kSteps = 10;
 const RateSchedule kSchedule{.peak = 0.01f, .warmup_steps = 3, .total_steps = kSteps};
 
 std::vector<float> gradient_of(const Parameter& p, int step) {  // some steps are clipped, some are not
-  return normals(static_cast<size_t>(p.shape.elements()), static_cast<uint64_t>(100 + step), step % 3 ? 0.05f : 3.0f);
+  return normals(static_cast<size_t>(p.shape.elements()), uint64_t{100} + static_cast<uint64_t>(step), step % 3 ? 0.05f : 3.0f);
 }
 
 // All parameters after kSteps on the backend.
