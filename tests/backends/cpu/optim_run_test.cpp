@@ -33,7 +33,9 @@ std::vector<float> gradient_of(const Parameter& p, int step) {  // some steps ar
 }
 
 // All parameters after kSteps on the backend.
-std::vector<Memory> train(const BackendOptions& options) {
+std::vector<Memory> train(int n_threads) {
+  BackendOptions options;
+  options.n_threads = n_threads;
   auto backend = create_cpu_backend(options);
   REQUIRE(backend.ok());
   const NormGraph norm = build_norm_graph(kParameters);
@@ -111,9 +113,9 @@ std::vector<std::vector<double>> wanted() {
 
 TEST_CASE("ten steps of AdamW are those of double precision, for any number of threads") {
   const std::vector<std::vector<double>> w = wanted();
-  const std::vector<Memory> alone = train({.n_threads = 1});
+  const std::vector<Memory> alone = train(1);
   for (const int threads : {1, 2, 3}) {
-    const std::vector<Memory> found = train({.n_threads = threads});
+    const std::vector<Memory> found = train(threads);
     for (size_t i = 0; i < kParameters.size(); ++i) {
       CAPTURE(kParameters[i].name);
       CHECK(worst_error(found[i].w, w[i]) < 1e-6);
