@@ -44,6 +44,8 @@ using PanelBytes = LessOffset<Format::kOffset>;
 template <class Format>
 constexpr int kPanelOffset = Format::kRaws == 8 ? Format::kOffset : 0;
 
+constexpr bool kQuadWords = false;
+
 struct I32 {
   int32x4_t low, high;
 };

@@ -16,7 +16,6 @@
 namespace moe::cpu {
 namespace {
 
-constexpr bool kQuadWords = false;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kRowTokens = 0;
