@@ -54,42 +54,42 @@ fi
 
 # <isa> <format> <bound for 1 token> <2> <4> <64>
 bounds='
-neon q8_0 776 517 390 286
-neon q4_0 940 582 407 257
-neon q4_1 1073 657 452 276
-neon q5_0 1289 766 509 281
-neon q5_1 1465 853 550 283
-neon q2_k 955 643 493 367
+neon q8_0 869 560 425 286
+neon q4_0 940 627 407 257
+neon q4_1 1160 712 485 290
+neon q5_0 1325 816 522 281
+neon q5_1 1543 903 581 297
+neon q2_k 988 643 503 367
 neon q3_k 1383 845 577 340
-neon q4_k 828 535 391 273
-neon q5_k 1072 657 452 276
-neon q6_k 1262 785 547 338
-neon iq4_nl 972 614 438 289
-neon mxfp4 1124 674 453 260
-neon_dot q8_0 623 445 277 133
-neon_dot q4_0 676 507 308 135
-neon_dot q4_1 724 585 354 154
-neon_dot q5_0 1146 712 422 148
-neon_dot q5_1 1226 816 470 161
-neon_dot q2_k 984 504 336 194
-neon_dot q3_k 1318 705 419 168
-neon_dot q4_k 676 448 286 150
-neon_dot q5_k 939 599 361 154
-neon_dot q6_k 1123 682 408 168
-neon_dot iq4_nl 676 508 309 135
-neon_dot mxfp4 866 601 355 138
-neon_i8mm q8_0 623 397 243 114
-neon_i8mm q4_0 676 485 287 117
-neon_i8mm q4_1 723 568 332 141
-neon_i8mm q5_0 1146 662 377 132
-neon_i8mm q5_1 1226 771 433 147
-neon_i8mm q2_k 984 517 332 188
-neon_i8mm q3_k 1318 693 409 154
-neon_i8mm q4_k 676 444 270 137
-neon_i8mm q5_k 939 581 338 141
-neon_i8mm q6_k 1123 648 387 153
-neon_i8mm iq4_nl 676 485 287 117
-neon_i8mm mxfp4 866 578 334 120
+neon q4_k 925 594 427 287
+neon q5_k 1124 714 487 291
+neon q6_k 1326 810 570 338
+neon iq4_nl 1024 635 459 289
+neon mxfp4 1124 719 453 260
+neon_dot q8_0 668 494 304 133
+neon_dot q4_0 706 540 327 135
+neon_dot q4_1 785 625 377 154
+neon_dot q5_0 1182 729 442 148
+neon_dot q5_1 1299 848 489 161
+neon_dot q2_k 984 504 350 194
+neon_dot q3_k 1318 705 432 168
+neon_dot q4_k 676 492 311 150
+neon_dot q5_k 939 639 384 154
+neon_dot q6_k 1123 709 435 168
+neon_dot iq4_nl 708 536 326 135
+neon_dot mxfp4 909 630 372 138
+neon_i8mm q8_0 668 461 282 120
+neon_i8mm q4_0 706 524 313 121
+neon_i8mm q4_1 785 586 352 141
+neon_i8mm q5_0 1182 680 398 132
+neon_i8mm q5_1 1299 771 451 147
+neon_i8mm q2_k 984 550 347 188
+neon_i8mm q3_k 1318 723 423 154
+neon_i8mm q4_k 676 492 292 137
+neon_i8mm q5_k 939 623 359 141
+neon_i8mm q6_k 1123 705 414 153
+neon_i8mm iq4_nl 708 528 315 121
+neon_i8mm mxfp4 909 622 362 124
 '
 case $($cxx -dumpversion) in
   12*) ;;
