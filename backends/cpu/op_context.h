@@ -137,14 +137,12 @@ size_t scratch_rope(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_norm_grad(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_attention_grad(const Graph&, const Node&, int64_t max_tokens);
 size_t scratch_moe_grad(const Graph&, const Node&, int64_t max_tokens);
+size_t scratch_route_grad(const Graph&, const Node&, int64_t max_tokens);
 size_t shared_moe_grad(const Graph&, const Node&, int parts);
 size_t shared_attention(const Graph&, const Node&, int parts);
 size_t shared_cross_entropy(const Graph&, const Node&, int parts);
 size_t shared_norm_grad(const Graph&, const Node&, int parts);
 size_t shared_attention_grad(const Graph&, const Node&, int parts);
-size_t scratch_route_grad(const Graph&, const Node&, int64_t max_tokens);
-size_t shared_attention(const Graph&, const Node&, int parts);
-size_t shared_cross_entropy(const Graph&, const Node&, int parts);
 size_t shared_route_grad(const Graph&, const Node&, int parts);
 size_t shared_sum_squares(const Graph&, const Node&, int parts);
 

@@ -38,6 +38,14 @@ class Unsynced {
   std::vector<Split> split_;  // of the writer
 };
 
+// What a node writes: its outputs, and the states that it updates in place.
+std::vector<ValueId> written_by(const Graph& g, const Node& n) {
+  std::vector<ValueId> ids = n.out;
+  for (const ValueId id : n.in)
+    if (id != kNone && g.value(id).kind == ValueKind::kState) ids.push_back(id);
+  return ids;
+}
+
 }  // namespace
 
 // A replicable driver takes my_range() of the rows of its output and reads the same rows, but for select_rows, which gathers.
@@ -73,18 +81,6 @@ Graph order_by_phase(Graph g) {
   g.nodes = std::move(nodes);
   return g;
 }
-
-namespace {
-
-// What a node writes: its outputs, and the states that it updates in place.
-std::vector<ValueId> written_by(const Graph& g, const Node& n) {
-  std::vector<ValueId> ids = n.out;
-  for (const ValueId id : n.in)
-    if (id != kNone && g.value(id).kind == ValueKind::kState) ids.push_back(id);
-  return ids;
-}
-
-}  // namespace
 
 Schedule make_schedule(const Graph& g) {
   Schedule s;
