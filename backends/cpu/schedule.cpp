@@ -77,6 +77,7 @@ Graph order_by_phase(Graph g) {
   }
   std::sort(order.begin(), order.end());
   std::vector<Node> nodes;
+  nodes.reserve(order.size());
   for (const auto& [phase, i] : order) nodes.push_back(std::move(g.nodes[i]));
   g.nodes = std::move(nodes);
   return g;

@@ -1,24 +1,14 @@
 // Shapes and costs of what route, mul and the movers of data are reversed with.
 #include <doctest/doctest.h>
 
-#include "tests/tensor/graph_fixture.h"
+#include "tests/tensor/ops_fixture.h"
 
 namespace moe {
 namespace {
 
-struct ReverseRules : GraphFixture {
+struct ReverseRules : OpsFixture {
   ValueId x = input("x", {kTokens, 12}), slots = input("slots", {kTokens, 2, 12}),
           rows = input("rows", {kOutputs}, DType::kI32);
-
-  std::string made(Op op, std::vector<ValueId> in, Attrs attrs = NoAttrs{}) const {
-    in.resize(op_def(op).inputs.size(), kNone);
-    std::vector<Value> out;
-    const Status s = infer_outputs(g, Node{op, std::move(in), {}, attrs}, out);
-    std::string text;
-    for (const Value& v : out) text += (text.empty() ? "" : " ") + std::string(traits(v.dtype).name) + to_string(v.shape);
-    return s.ok() ? text : s.message();
-  }
-  bool refused(const std::string& found, const std::string& head) const { return found.compare(0, head.size(), head) == 0; }
 };
 
 }  // namespace
@@ -27,16 +17,17 @@ TEST_CASE("row_dot, place, sum_groups and scatter_rows keep rows or make those o
   ReverseRules f;
   CHECK(f.made(Op::kRowDot, {f.x, f.x}) == "f32(T, 1)");
   CHECK(f.made(Op::kRowDot, {f.slots, f.slots}) == "f32(T, 2, 1)");
-  CHECK(f.refused(f.made(Op::kRowDot, {f.x, f.slots}), "row_dot: input b 'slots': wanted f32(T, 12)"));
+  CHECK(starts_with(f.made(Op::kRowDot, {f.x, f.slots}), "row_dot: input b 'slots': wanted f32(T, 12)"));
   CHECK(f.made(Op::kPlace, {f.x}, PlaceAttrs{3, 1, 5, 6}) == "f32(T, 18)");
   CHECK(f.made(Op::kPlace, {f.slots}, PlaceAttrs{1, 0, 12, 12}) == "f32(T, 2, 12)");
-  CHECK(f.refused(f.made(Op::kPlace, {f.x}, PlaceAttrs{3, 1, 4, 6}), "place: input dy 'x': wanted f32(…, 9)"));
-  CHECK(f.refused(f.made(Op::kPlace, {f.x}, PlaceAttrs{3, 1, 5, 4}), "place: wanted groups > 0 and 0 <= begin < end <= width"));
+  CHECK(starts_with(f.made(Op::kPlace, {f.x}, PlaceAttrs{3, 1, 4, 6}), "place: input dy 'x': wanted f32(…, 9)"));
+  CHECK(
+      starts_with(f.made(Op::kPlace, {f.x}, PlaceAttrs{3, 1, 5, 4}), "place: wanted groups > 0 and 0 <= begin < end <= width"));
   CHECK(f.made(Op::kSumGroups, {f.x}, GroupAttrs{.groups = 4}) == "f32(T, 3)");
-  CHECK(f.refused(f.made(Op::kSumGroups, {f.x}, GroupAttrs{.groups = 5}), "sum_groups: wanted rows of 5 equal parts"));
-  CHECK(f.refused(f.made(Op::kSumGroups, {f.x}, GroupAttrs{.groups = 0}), "sum_groups: wanted rows of 0 equal parts"));
+  CHECK(starts_with(f.made(Op::kSumGroups, {f.x}, GroupAttrs{.groups = 5}), "sum_groups: wanted rows of 5 equal parts"));
+  CHECK(starts_with(f.made(Op::kSumGroups, {f.x}, GroupAttrs{.groups = 0}), "sum_groups: wanted rows of 0 equal parts"));
   CHECK(f.made(Op::kScatterRows, {f.input("dy", {kOutputs, 12}), f.rows}) == "f32(T, 12)");
-  CHECK(f.refused(f.made(Op::kScatterRows, {f.x, f.rows}), "scatter_rows: input rows 'rows': wanted i32(T), found i32(R)"));
+  CHECK(starts_with(f.made(Op::kScatterRows, {f.x, f.rows}), "scatter_rows: input rows 'rows': wanted i32(T), found i32(R)"));
 }
 
 TEST_CASE("route_grad takes what route takes and makes") {
@@ -54,9 +45,9 @@ TEST_CASE("route_grad takes what route takes and makes") {
   in.insert(in.end(), {weights, balance});
   CHECK(f.made(Op::kRouteGrad, in, a) == "f32(T, 12) f32(4)");
   in.back() = weights;
-  CHECK(f.refused(f.made(Op::kRouteGrad, in, a), "route_grad: input balance 'weights': wanted f32(4), found f32(T, 2)"));
+  CHECK(starts_with(f.made(Op::kRouteGrad, in, a), "route_grad: input balance 'weights': wanted f32(4), found f32(T, 2)"));
   in[0] = f.slots;
-  CHECK(f.refused(f.made(Op::kRouteGrad, in, a), "route_grad: input logits 'slots': wanted f32(N, 12)"));
+  CHECK(starts_with(f.made(Op::kRouteGrad, in, a), "route_grad: input logits 'slots': wanted f32(N, 12)"));
 }
 
 TEST_CASE("movers cost bytes alone, sums an operation an element") {

@@ -75,8 +75,7 @@ std::vector<float> normals(size_t n, uint64_t seed, float deviation) {
   return v;
 }
 
-std::vector<std::vector<float>> run_op(Op op, std::vector<OpArgument>& arguments, const Attrs& attrs, const OpRun& run) {
-  Graph g;
+std::vector<ValueId> add_arguments(Graph& g, const std::vector<OpArgument>& arguments) {
   std::vector<ValueId> in;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const OpArgument& a = arguments[i];
@@ -89,6 +88,12 @@ std::vector<std::vector<float>> run_op(Op op, std::vector<OpArgument>& arguments
     if (a.kind == ValueKind::kWeight) v.data = const_cast<std::byte*>(a.bytes.data());
     in.push_back(g.add_value(std::move(v)));
   }
+  return in;
+}
+
+std::vector<std::vector<float>> run_op(Op op, std::vector<OpArgument>& arguments, const Attrs& attrs, const OpRun& run) {
+  Graph g;
+  const std::vector<ValueId> in = add_arguments(g, arguments);
   g.add_node(op, in, attrs);
   const std::vector<ValueId> out = g.nodes[0].out;
   for (const ValueId id : out) g.value(id).output = true;

@@ -31,6 +31,9 @@ OpArgument state(Shape shape, DType dtype);  // zeros
 // n seeded numbers from the normal distribution.
 std::vector<float> normals(size_t n, uint64_t seed, float deviation = 1);
 
+// A value of the graph for each argument, kNone for absent ones.
+std::vector<ValueId> add_arguments(Graph& g, const std::vector<OpArgument>& arguments);
+
 struct OpRun {
   std::string isa;  // empty: the best one
   int n_threads = 1;

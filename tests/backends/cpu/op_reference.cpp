@@ -26,19 +26,10 @@ Doubles numbers(const OpArgument& a) {
 // The same node over double precision: what the backend's outputs and then its states should be.
 std::vector<Doubles> reference(Op op, const std::vector<OpArgument>& arguments, const Attrs& attrs, const OpRun& run) {
   Graph g;
+  const std::vector<ValueId> in = add_arguments(g, arguments);
   Values64 values;
-  std::vector<ValueId> in;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const OpArgument& a = arguments[i];
-    if (a.bytes.empty()) {
-      in.push_back(kNone);
-      continue;
-    }
-    Value v;
-    v.name = "in" + std::to_string(i), v.kind = a.kind, v.dtype = a.dtype, v.shape = a.shape;
-    in.push_back(g.add_value(std::move(v)));
-    values[in.back()] = numbers(a);
-  }
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (in[i] != kNone) values[in[i]] = numbers(arguments[i]);
   g.add_node(op, in, attrs);
   RunShape shape;
   shape.n_tokens = run.n_tokens, shape.n_outputs = run.n_outputs;
