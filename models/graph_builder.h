@@ -46,6 +46,7 @@ struct GraphOptions {
   int n_classes = 1;            // token classes of the routing tables
   std::vector<int> k_capacity;  // (n layers) slots of the router's output; empty: the model's own k
   bool observe_router = false;  // keep every layer's router logits readable after a run
+  bool train = false;           // with the inputs of training: see ModelGraph
 };
 
 // The values by which a session talks to one MoE layer.
@@ -70,9 +71,10 @@ struct CacheValues {
 struct ModelGraph {
   Graph graph;
   ValueId tokens = kNone, positions = kNone, slots = kNone, rows = kNone, token_class = kNone;  // inputs, i32
-  ValueId logits = kNone;                                                                       // f32 (R, n_vocab)
-  std::vector<RouterValues> routers;                                                            // (n layers)
-  std::vector<CacheValues> caches;                                                              // (n layers)
+  ValueId balance = kNone;            // input of GraphOptions::train, of all layers: f32 (4), see route
+  ValueId logits = kNone;             // f32 (R, n_vocab)
+  std::vector<RouterValues> routers;  // (n layers)
+  std::vector<CacheValues> caches;    // (n layers)
 };
 
 class GraphBuilder {

@@ -49,7 +49,8 @@ ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& bl
   a.n_experts = E, a.k_capacity = k_capacity(b), a.gating = block.gating, a.normalize = block.normalize, a.scale = block.scale;
   a.n_group = r.n_group, a.topk_group = r.topk_group, a.group_top = block.group_top;
   const ValueId selection = block.selection_bias ? b.vector("exp_probs_b.bias", E, Role::kBias, Presence::kUsual) : kNone;
-  r.ids = b.op(Op::kRoute, {r.logits, selection, r.params, r.allow, b.model().token_class, r.bias, r.redirect}, a);
+  const ModelGraph& m = b.model();
+  r.ids = b.op(Op::kRoute, {r.logits, selection, r.params, r.allow, m.token_class, r.bias, r.redirect, m.balance}, a);
   r.weights = b.graph().nodes.back().out[1];
   const std::string label = "blk." + std::to_string(b.layer());
   b.mark_output(r.ids, label + ".expert_ids");
