@@ -26,9 +26,15 @@ Strips strips_of(const KernelTable& k, const GemmArgs& g) {
           static_cast<double>(width) * static_cast<double>(across) * static_cast<double>(std::max<int64_t>(g.k, 1))};
 }
 
-// `first` elements into op(X), along its rows or its columns.
-const void* advanced(const void* x, DType type, int64_t stride, int64_t first) {
-  return static_cast<const std::byte*>(x) + first * stride * static_cast<int64_t>(dtype_bytes(type, 1));
+// Leaves out what lies before row or column `first` of a matrix as it is stored.
+void skip_rows(const void*& x, const int32_t*& order, DType type, int64_t stride, int64_t first) {
+  if (order)
+    order += first;
+  else
+    x = static_cast<const std::byte*>(x) + first * stride * static_cast<int64_t>(dtype_bytes(type, 1));
+}
+void skip_columns(const void*& x, DType type, int64_t first) {
+  x = static_cast<const std::byte*>(x) + first * static_cast<int64_t>(dtype_bytes(type, 1));
 }
 
 GemmArgs piece(const GemmArgs& g, DType type, const Strips& s, int64_t begin, int64_t end) {
@@ -56,9 +62,13 @@ size_t gemm_scratch_bytes(const KernelTable& kernels, int n_threads) {
 GemmArgs gemm_block(const GemmArgs& g, DType type, Range rows, Range columns) {
   GemmArgs p = g;
   p.m = rows.end - rows.begin, p.n = columns.end - columns.begin;
-  p.a = advanced(g.a, type, g.transpose_a ? 1 : g.lda, rows.begin);
-  p.b = advanced(g.b, type, g.transpose_b ? g.ldb : 1, columns.begin);
-  p.c = g.c + rows.begin * g.ldc + columns.begin;
+  g.transpose_a ? skip_columns(p.a, type, rows.begin) : skip_rows(p.a, p.a_rows, type, g.lda, rows.begin);
+  g.transpose_b ? skip_rows(p.b, p.b_rows, type, g.ldb, columns.begin) : skip_columns(p.b, type, columns.begin);
+  p.c += columns.begin;
+  if (g.c_rows)
+    p.c_rows += rows.begin;
+  else
+    p.c += rows.begin * g.ldc;
   return p;
 }
 

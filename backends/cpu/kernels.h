@@ -62,6 +62,10 @@ struct GemmArgs {
   bool transpose_a, transpose_b;
   bool accumulate;  // add to C instead of overwriting it
   void* scratch;    // KernelTable::gemm_scratch bytes, aligned to 64; what is in it does not matter
+  // Where rows of A, B and C, as they are stored, do not follow one another: row i of A is row a_rows[i] of what lies at `a`.
+  const int32_t* a_rows = nullptr;  // (m), or (k) when transposed
+  const int32_t* b_rows = nullptr;  // (k), or (n) when transposed
+  const int32_t* c_rows = nullptr;  // (m), all different
 };
 inline constexpr size_t kMostGemmScratch = 1 << 20;  // of any instruction set: what is reserved before one is chosen
 using GemmFn = void (*)(const GemmArgs&);

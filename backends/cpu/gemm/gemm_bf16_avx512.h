@@ -22,11 +22,11 @@ struct GemmPairBF16 {
   }
   static __m256i halves(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static __m256i halves_n(const uint16_t* p, int64_t n) { return _mm256_maskz_loadu_epi16(first_lanes(n), p); }
-  static F32 across(const uint16_t* p, int64_t step, bool whole) {
-    return pairs(halves(p), whole ? halves(p + step) : _mm256_setzero_si256());
+  static F32 across(const uint16_t* p, const uint16_t* next) {
+    return pairs(halves(p), next ? halves(next) : _mm256_setzero_si256());
   }
-  static F32 across_n(const uint16_t* p, int64_t step, bool whole, int64_t n) {
-    return pairs(halves_n(p, n), whole ? halves_n(p + step, n) : _mm256_setzero_si256());
+  static F32 across_n(const uint16_t* p, const uint16_t* next, int64_t n) {
+    return pairs(halves_n(p, n), next ? halves_n(next, n) : _mm256_setzero_si256());
   }
 
   static F32 mul_add(F32 a, F32 b, F32 c) {

@@ -16,14 +16,15 @@ namespace {
 
 // What an element type is in a panel.
 //   along    kLanes words of one line whose elements follow one another; along_n has n elements, and 0 beyond them
-//   across   the same word of kLanes lines that follow one another, n elements of k (1, or 2 in a pair); across_n of n lines
+//   across   the same word of kLanes lines that follow one another: at p those of the first element of k, at `next` of the
+//            second in a pair (null: there is none); across_n of n lines
 struct GemmF32 {
   using In = float;
   static constexpr int kPerWord = 1;
   static F32 along(const float* p) { return load(p); }
   static F32 along_n(const float* p, int64_t n) { return load_n(p, n); }
-  static F32 across(const float* p, int64_t, bool) { return load(p); }
-  static F32 across_n(const float* p, int64_t, bool, int64_t n) { return load_n(p, n); }
+  static F32 across(const float* p, const float*) { return load(p); }
+  static F32 across_n(const float* p, const float*, int64_t n) { return load_n(p, n); }
   static F32 mul_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
 };
 
@@ -32,20 +33,25 @@ struct GemmWideBF16 {
   static constexpr int kPerWord = 1;
   static F32 along(const uint16_t* p) { return load_bf16(p); }
   static F32 along_n(const uint16_t* p, int64_t n) { return load_bf16_n(p, n); }
-  static F32 across(const uint16_t* p, int64_t, bool) { return load_bf16(p); }
-  static F32 across_n(const uint16_t* p, int64_t, bool, int64_t n) { return load_bf16_n(p, n); }
+  static F32 across(const uint16_t* p, const uint16_t*) { return load_bf16(p); }
+  static F32 across_n(const uint16_t* p, const uint16_t*, int64_t n) { return load_bf16_n(p, n); }
   static F32 mul_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
 };
 
-// One side of a product: line i, element p is at[i · line + p · step], and one of the two strides is 1.
+// One side of a product. Its lines are the rows of a matrix as it is stored, and k runs along them, or its columns.
 template <class In>
 struct GemmSide {
   const In* at;
-  int64_t line, step;
+  int64_t stride;
+  const int32_t* order;  // which row of `at` each row is; null: they follow one another
+  bool lines_are_rows;
   int64_t lines, k;
 
+  const In* row(int64_t i) const { return at + (order ? order[i] : i) * stride; }
+
   GemmSide sub(int64_t first_line, int64_t first_k, int64_t n_lines, int64_t n_k) const {
-    return {at + first_line * line + first_k * step, line, step, n_lines, n_k};
+    const int64_t down = lines_are_rows ? first_line : first_k, along = lines_are_rows ? first_k : first_line;
+    return {at + along + (order ? 0 : down * stride), stride, order ? order + down : nullptr, lines_are_rows, n_lines, n_k};
   }
 };
 
@@ -60,7 +66,7 @@ inline void pack_rows(const GemmSide<typename E::In>& s, float* out, int64_t str
   constexpr int64_t kElements = kLanes * E::kPerWord;
   for (int64_t first = 0; first < s.lines; first += kLanes) {
     const typename E::In* line[kLanes];
-    for (int64_t j = 0; j < kLanes; ++j) line[j] = s.at + (first + j < s.lines ? first + j : s.lines - 1) * s.line;
+    for (int64_t j = 0; j < kLanes; ++j) line[j] = s.row(first + j < s.lines ? first + j : s.lines - 1);
     F32 square[kLanes];
     float* to = out + first;
     int64_t p = 0;
@@ -81,11 +87,11 @@ inline void pack_rows(const GemmSide<typename E::In>& s, float* out, int64_t str
 template <class E>
 inline void pack_columns(const GemmSide<typename E::In>& s, int64_t room, float* out, int64_t stride) {
   for (int64_t p = 0; p < s.k; p += E::kPerWord) {
-    const typename E::In* row = s.at + p * s.step;
-    const bool whole = p + E::kPerWord <= s.k;
+    const typename E::In* row = s.row(p);
+    const typename E::In* next = E::kPerWord > 1 && p + 1 < s.k ? s.row(p + 1) : nullptr;
     for (int64_t j = 0; j < s.lines; j += kLanes) {
-      const F32 words = room - j >= kLanes ? E::across(row + j, s.step, whole) : E::across_n(row + j, s.step, whole, room - j);
-      store(out + j, words);
+      const typename E::In* second = next ? next + j : nullptr;
+      store(out + j, room - j >= kLanes ? E::across(row + j, second) : E::across_n(row + j, second, room - j));
     }
     out += stride;
   }
@@ -94,7 +100,7 @@ inline void pack_columns(const GemmSide<typename E::In>& s, int64_t room, float*
 // A panel of s.lines lines, of which the matrix has `room` from there on; out: (words of k, stride) and up to kLanes more.
 template <class E>
 inline void pack_panel(const GemmSide<typename E::In>& s, int64_t room, float* out, int64_t stride) {
-  if (s.step == 1)
+  if (s.lines_are_rows)
     pack_rows<E>(s, out, stride);
   else
     pack_columns<E>(s, room, out, stride);

@@ -32,11 +32,10 @@ struct GemmTile {
   const float* a;  // (k, R) words
   const float* b;  // (k) rows of b_stride words
   int64_t b_stride;
-  int64_t k;  // words
-  float* c;   // (R, columns) of stride ldc
-  int64_t ldc;
-  int64_t last;    // columns of the last register, 1 .. kLanes
-  bool continues;  // from what is in C
+  int64_t k;            // words
+  float* c[kGemmRows];  // (R) rows of the columns
+  int64_t last;         // columns of the last register, 1 .. kLanes
+  bool continues;       // from what is in C
 };
 
 template <int V>
@@ -59,7 +58,7 @@ void gemm_tile(const GemmTile& t) {
   F32 sum[R][V];
   MOE_UNROLL_16 for (int r = 0; r < R; ++r) { MOE_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = splat(0.0f); }
   if (t.continues) {
-    MOE_UNROLL_16 for (int r = 0; r < R; ++r) load_tile_row<V>(t, t.c + r * t.ldc, sum[r]);
+    MOE_UNROLL_16 for (int r = 0; r < R; ++r) load_tile_row<V>(t, t.c[r], sum[r]);
   }
   const float* a = t.a;
   const float* b = t.b;
@@ -73,7 +72,7 @@ void gemm_tile(const GemmTile& t) {
     a += R;
     b += t.b_stride;
   }
-  MOE_UNROLL_16 for (int r = 0; r < R; ++r) store_tile_row<V>(t, t.c + r * t.ldc, sum[r]);
+  MOE_UNROLL_16 for (int r = 0; r < R; ++r) store_tile_row<V>(t, t.c[r], sum[r]);
 }
 
 using GemmTileFn = void (*)(const GemmTile&);
@@ -97,6 +96,8 @@ inline int64_t even_piece(int64_t n, int64_t largest, int64_t grain) {
   return (piece + grain - 1) / grain * grain;
 }
 
+inline float* gemm_row(float* c, int64_t ldc, const int32_t* order, int64_t i) { return c + (order ? order[i] : i) * ldc; }
+
 inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
 // A product of a block of k with a block of rows.
@@ -106,6 +107,7 @@ struct GemmBlock {
   int64_t a_room;  // rows of op(A) from this block's first on
   float* c;        // (a.lines, b.lines)
   int64_t ldc;
+  const int32_t* c_rows;  // (a.lines) or null
   bool continues;
   float* a_panels;  // scratch for (a.lines, a.k) and for a B panel
   float* b_panel;
@@ -121,17 +123,18 @@ inline void gemm_block(const GemmBlock<E>& g) {
   }
   for (int64_t j = 0; j < g.b.lines; j += kGemmCols) {
     const int64_t columns = at_most(g.b.lines - j, kGemmCols), vecs = (columns + kLanes - 1) / kLanes;
-    GemmTile t{nullptr, g.b_panel, vecs * kLanes, words, nullptr, g.ldc, columns - (vecs - 1) * kLanes, g.continues};
+    GemmTile t{nullptr, g.b_panel, vecs * kLanes, words, {}, columns - (vecs - 1) * kLanes, g.continues};
     const auto side = g.b.sub(j, 0, columns, g.b.k);
     bool in_place = false;
     if constexpr (sizeof(typename E::In) == sizeof(float)) {
-      in_place = side.step != 1 && lines <= kGemmInPlace && t.last == kLanes;
-      if (in_place) t.b = side.at, t.b_stride = side.step;
+      in_place = !side.lines_are_rows && !side.order && lines <= kGemmInPlace && t.last == kLanes;
+      if (in_place) t.b = side.at, t.b_stride = side.stride;
     }
     if (!in_place) pack_panel<E>(side, g.b.lines - j, g.b_panel, t.b_stride);
     for (int64_t i = 0; i < lines; i += height) {
       const int64_t rows = at_most(lines - i, height);
-      t.a = g.a_panels + i * words, t.c = g.c + i * g.ldc + j;
+      t.a = g.a_panels + i * words;
+      for (int64_t r = 0; r < rows; ++r) t.c[r] = gemm_row(g.c, g.ldc, g.c_rows, i + r) + j;
       tile_for<E, kGemmRows, kGemmVecs>(static_cast<int>(rows), static_cast<int>(vecs))(t);
     }
   }
@@ -139,7 +142,7 @@ inline void gemm_block(const GemmBlock<E>& g) {
 
 inline void gemm_without_terms(const GemmArgs& g) {
   for (int64_t i = 0; i < g.m && !g.accumulate; ++i) {
-    for (int64_t j = 0; j < g.n; ++j) g.c[i * g.ldc + j] = 0;
+    for (int64_t j = 0; j < g.n; ++j) gemm_row(g.c, g.ldc, g.c_rows, i)[j] = 0;
   }
 }
 
@@ -150,8 +153,7 @@ void matrix_product(const GemmArgs& g) {
   if (g.k <= 0) return gemm_without_terms(g);
   const auto* at_a = static_cast<const typename E::In*>(g.a);
   const auto* at_b = static_cast<const typename E::In*>(g.b);
-  const Side a = g.transpose_a ? Side{at_a, 1, g.lda, g.m, g.k} : Side{at_a, g.lda, 1, g.m, g.k};
-  const Side b = g.transpose_b ? Side{at_b, g.ldb, 1, g.n, g.k} : Side{at_b, 1, g.ldb, g.n, g.k};
+  const Side a{at_a, g.lda, g.a_rows, !g.transpose_a, g.m, g.k}, b{at_b, g.ldb, g.b_rows, g.transpose_b, g.n, g.k};
   float* b_panel = static_cast<float*>(g.scratch);
   float* a_panels = b_panel + kGemmCols * kGemmDepth + 16;
   const int64_t depth = even_piece(g.k, kGemmDepth * E::kPerWord, E::kPerWord);
@@ -160,7 +162,8 @@ void matrix_product(const GemmArgs& g) {
     const int64_t n_k = at_most(g.k - p, depth);
     for (int64_t i = 0; i < g.m; i += block) {
       const Side rows = a.sub(i, p, at_most(g.m - i, block), n_k);
-      gemm_block<E>({rows, b.sub(0, p, g.n, n_k), g.m - i, g.c + i * g.ldc, g.ldc, p > 0 || g.accumulate, a_panels, b_panel});
+      gemm_block<E>({rows, b.sub(0, p, g.n, n_k), g.m - i, g.c_rows ? g.c : g.c + i * g.ldc, g.ldc,
+                     g.c_rows ? g.c_rows + i : nullptr, p > 0 || g.accumulate, a_panels, b_panel});
     }
   }
 }

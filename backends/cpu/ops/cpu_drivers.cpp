@@ -54,12 +54,14 @@ const Driver& driver(Op op, bool throughput) {
       {run_sigmoid_grad, true, scratch_none},
       {run_glu_grad, true, scratch_none},
       {run_weighted_sum_grad, true, scratch_none},
-      {run_moe_linear_dx, false, scratch_moe_grad, shared_moe_grad},
-      {run_moe_linear_dw, false, scratch_moe_grad, shared_moe_grad},
+      {run_moe_linear_dx, false, scratch_moe_gemm},
+      {run_moe_linear_dw, false, scratch_moe_gemm},
   };
   static_assert(sizeof(kDrivers) / sizeof(kDrivers[0]) == kNumOps, "one row an op, in the order of ops.def");
   static constexpr Driver kLinearGemm{run_linear_gemm, false, scratch_gemm};
+  static constexpr Driver kMoeLinearGemm{run_moe_linear_gemm, false, scratch_moe_gemm};
   if (throughput && op == Op::kLinear) return kLinearGemm;
+  if (throughput && op == Op::kMoeLinear) return kMoeLinearGemm;
   return kDrivers[static_cast<size_t>(op)];
 }
 

@@ -4,10 +4,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,14 @@ bool fuses(const KernelTable& k) { return std::string(k.isa) != "scalar"; }
 // Sums of f32 words, as opposed to pairs of bfloat16 whose order is the processor's.
 bool widens(const KernelTable& k, DType type) { return type == DType::kF32 || std::string(k.isa) != "avx512_bf16"; }
 
+// 0 .. n − 1 in any order.
+std::vector<int32_t> shuffled(int64_t n, Rng& rng) {
+  std::vector<int32_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.below(i)]);
+  return order;
+}
+
 // A matrix as the product sees it, stored as it is or transposed, NaN between its rows and in a heap block of its size.
 struct Side {
   int64_t rows, columns, stride;
@@ -48,15 +58,13 @@ struct Side {
   std::unique_ptr<uint16_t[]> bf16;
 
   Side(int64_t r, int64_t c, bool t, DType dtype, int64_t padding, Rng& rng) : rows(r), columns(c), transposed(t), type(dtype) {
-    const int64_t stored_rows = t ? c : r, stored_columns = t ? r : c;
-    stride = stored_columns + padding;
+    stride = (t ? r : c) + padding;
     for (int64_t i = 0; i < r * c; ++i) plain.push_back(bf16_to_f32(f32_to_bf16(rng.normal())));
     // The last row has no padding: a block without slack shows the sanitizer what is read beyond it.
-    const auto size = static_cast<size_t>(stored_rows > 0 ? (stored_rows - 1) * stride + stored_columns : 0);
-    f32.reset(new float[size]);
-    bf16.reset(new uint16_t[size]);
-    std::fill_n(f32.get(), size, kNaN);
-    std::fill_n(bf16.get(), size, f32_to_bf16(kNaN));
+    f32.reset(new float[size()]);
+    bf16.reset(new uint16_t[size()]);
+    std::fill_n(f32.get(), size(), kNaN);
+    std::fill_n(bf16.get(), size(), f32_to_bf16(kNaN));
     for (int64_t i = 0; i < r; ++i)
       for (int64_t j = 0; j < c; ++j) {
         const int64_t at = t ? j * stride + i : i * stride + j;
@@ -66,6 +74,26 @@ struct Side {
   }
   const void* data() const { return type == DType::kF32 ? static_cast<const void*>(f32.get()) : bf16.get(); }
   float at(int64_t i, int64_t j) const { return plain[static_cast<size_t>(i * columns + j)]; }
+
+  // Stores the rows in another order; element i of the result says where row i is now.
+  std::vector<int32_t> shuffle(Rng& rng) {
+    const std::vector<int32_t> order = shuffled(transposed ? columns : rows, rng);
+    const std::vector<float> floats(f32.get(), f32.get() + size());
+    const std::vector<uint16_t> halves(bf16.get(), bf16.get() + size());
+    const auto n = static_cast<size_t>(transposed ? rows : columns), step = static_cast<size_t>(stride);
+    for (size_t i = 0; i < order.size(); ++i) {
+      const size_t to = static_cast<size_t>(order[i]) * step;
+      std::copy_n(floats.begin() + static_cast<ptrdiff_t>(i * step), n, f32.get() + to);
+      std::copy_n(halves.begin() + static_cast<ptrdiff_t>(i * step), n, bf16.get() + to);
+    }
+    return order;
+  }
+
+ private:
+  size_t size() const {
+    const int64_t stored_rows = transposed ? columns : rows, stored_columns = transposed ? rows : columns;
+    return static_cast<size_t>(stored_rows > 0 ? (stored_rows - 1) * stride + stored_columns : 0);
+  }
 };
 
 struct Shape3 {
@@ -168,6 +196,34 @@ TEST_CASE("gemm: every transpose, shape and stride gives the chain of multiply-a
       const std::string what = described(p);
       CAPTURE(what);
       CHECK(wrong_outputs(*k, p) == 0);
+    });
+  }
+}
+
+TEST_CASE("gemm: rows of A, B and C may lie in any order, for one thread and for three") {
+  Rng rng(23);
+  for (const KernelTable* k : runnable_tables()) {
+    CAPTURE(std::string(k->isa));
+    for_each_problem({{1, 1, 1}, {5, 16, 16}, {29, 70, 130}, {31, 18, 801}, {541, 35, 9}, {70, 5, 0}}, [&](Problem p) {
+      const std::string what = described(p);
+      CAPTURE(what);
+      const std::vector<float> wanted = p.run(*k);
+      const std::vector<int32_t> a_rows = p.a.shuffle(rng), b_rows = p.b.shuffle(rng), c_rows = shuffled(p.s.m, rng);
+      for (const int n_threads : {1, 3}) {
+        std::vector<float> c(p.c.size());
+        const auto row = [&](std::vector<float>& x, size_t i) { return x.begin() + static_cast<ptrdiff_t>(i) * p.ldc; };
+        for (size_t i = 0; i < c_rows.size(); ++i) std::copy_n(row(p.c, i), p.ldc, row(c, static_cast<size_t>(c_rows[i])));
+        GemmArgs g = p.args(c.data(), nullptr);
+        g.a_rows = a_rows.data(), g.b_rows = b_rows.data(), g.c_rows = c_rows.data();
+        ThreadPool pool(n_threads);
+        const AlignedBytes scratch = poisoned_scratch(*k, n_threads);
+        gemm(*k, p.a.type, {&g, 1}, pool, scratch.get());
+        int wrong = 0;
+        for (size_t i = 0; i < c_rows.size(); ++i)
+          wrong += std::memcmp(&*row(c, static_cast<size_t>(c_rows[i])), wanted.data() + static_cast<int64_t>(i) * p.ldc,
+                               static_cast<size_t>(p.ldc) * sizeof(float)) != 0;
+        CHECK(wrong == 0);
+      }
     });
   }
 }
