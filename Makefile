@@ -103,6 +103,8 @@ ISA_OPT_fuzz     := -O2
 # moe-train reads .xz files where the target has liblzma (Debian: liblzma-dev). No other program links it.
 XZ := $(if $(findstring /,$(shell $(CXX) -print-file-name=liblzma.so 2>/dev/null)),yes)
 LIBS_moe_train := $(if $(XZ),-llzma)
+# It writes PNG files where the headers of stb are (Debian: libstb-dev).
+STB := $(shell echo '\#include <stb/stb_image_write.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1 && echo yes)
 
 # ---- sources --------------------------------------------------------------------------------------------------------
 
@@ -156,9 +158,13 @@ $(call objects,$(ISA_SRCS)): FLAGS_OF_FILE = $(ISA_OPT_$(config)) $(ISA_FLAGS_$(
 $(call objects,$(TEST_SRCS)): FLAGS_OF_FILE = $(OPT_TEST_$(config))
 $(call objects,tools/moe_train.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ)
 $(call objects,tools/moe_train.cpp): $(OBJ)/xz.txt
-$(OBJ)/xz.txt: FORCE
+$(call objects,tools/png_file.cpp): FLAGS_OF_FILE = $(if $(STB),-DMOE_STB)
+$(call objects,tools/png_file.cpp): $(OBJ)/stb.txt
+$(OBJ)/xz.txt: found = $(XZ)
+$(OBJ)/stb.txt: found = $(STB)
+$(OBJ)/xz.txt $(OBJ)/stb.txt: FORCE
 	@mkdir -p $(@D)
-	@echo '$(XZ)' | cmp -s - $@ || echo '$(XZ)' > $@
+	@echo '$(found)' | cmp -s - $@ || echo '$(found)' > $@
 
 $(OBJ)/%.o: %.cpp $(OBJ)/flags.txt
 	$(call say,CXX,$<)

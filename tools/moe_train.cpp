@@ -1,4 +1,4 @@
-// moe-train: makes what training needs from text: vocabularies and files of tokens.
+// moe-train: makes what training needs from text, vocabularies and files of tokens, and shows what training did.
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -9,6 +9,7 @@
 #include "models/train/bpe_trainer.h"
 #include "models/train/token_file.h"
 #include "tools/common.h"
+#include "tools/train_plot.h"
 #include "tools/xz_source.h"
 
 namespace moe::tools {
@@ -37,6 +38,7 @@ struct Arguments {
   // tokens
   std::string tokenizer;
   bool no_end = false;
+  PlotArguments plot;
 };
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -78,6 +80,8 @@ void add_options(CLI::App& app, Arguments& a) {
   tokens->add_option("-o,--out", a.out, "token file to write")->required();
   tokens->add_option("--tokenizer", a.tokenizer, "GGUF file with the vocabulary")->required();
   tokens->add_flag("--no-end", a.no_end, "documents do not end in the end-of-sequence token");
+
+  add_plot(app, a.plot);
 }
 
 TextFormat format_of(const TextArguments& a, const std::string& file) {
@@ -302,6 +306,7 @@ Status make_tokens(const Program& program, const Arguments& a) {
 }
 
 Status run(Program& program, const Arguments& a) {
+  if (program.app().got_subcommand("plot")) return plot_log(program, a.plot);
   check_out(a);
   catch_interrupts();
   return program.app().got_subcommand("tokenizer") ? make_tokenizer(program, a) : make_tokens(program, a);
@@ -312,7 +317,7 @@ Status run(Program& program, const Arguments& a) {
 
 int main(int argc, char** argv) {
   using namespace moe::tools;
-  Program program("moe-train", "Makes vocabularies and token files from text, for training.");
+  Program program("moe-train", "Makes vocabularies and token files from text, for training; draws what training logged.");
   Arguments arguments;
   add_options(program.app(), arguments);
   return program.run(argc, argv, [&] { return run(program, arguments); });
