@@ -102,7 +102,9 @@ ISA_OPT_fuzz     := -O2
 
 # moe-train reads .xz files where the target has liblzma (Debian: liblzma-dev). No other program links it.
 XZ := $(if $(findstring /,$(shell $(CXX) -print-file-name=liblzma.so 2>/dev/null)),yes)
-LIBS_moe_train := $(if $(XZ),-llzma)
+# It reads run.yaml where the target has yaml-cpp (Debian: libyaml-cpp-dev).
+YAML := $(if $(findstring /,$(shell $(CXX) -print-file-name=libyaml-cpp.so 2>/dev/null)),yes)
+LIBS_moe_train := $(if $(XZ),-llzma) $(if $(YAML),-lyaml-cpp)
 # It writes PNG files where the headers of stb are (Debian: libstb-dev).
 STB := $(shell echo '\#include <stb/stb_image_write.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1 && echo yes)
 
@@ -156,13 +158,13 @@ $(OBJ)/sources.txt: FORCE
 
 $(call objects,$(ISA_SRCS)): FLAGS_OF_FILE = $(ISA_OPT_$(config)) $(ISA_FLAGS_$(basename $(notdir $<)))
 $(call objects,$(TEST_SRCS)): FLAGS_OF_FILE = $(OPT_TEST_$(config))
-$(call objects,tools/moe_train.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ)
-$(call objects,tools/moe_train.cpp): $(OBJ)/xz.txt
+$(call objects,tools/moe_train.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ) $(if $(YAML),-DMOE_YAML)
+$(call objects,tools/moe_train.cpp): $(OBJ)/train_libraries.txt
 $(call objects,tools/png_file.cpp): FLAGS_OF_FILE = $(if $(STB),-DMOE_STB)
 $(call objects,tools/png_file.cpp): $(OBJ)/stb.txt
-$(OBJ)/xz.txt: found = $(XZ)
+$(OBJ)/train_libraries.txt: found = $(LIBS_moe_train)
 $(OBJ)/stb.txt: found = $(STB)
-$(OBJ)/xz.txt $(OBJ)/stb.txt: FORCE
+$(OBJ)/train_libraries.txt $(OBJ)/stb.txt: FORCE
 	@mkdir -p $(@D)
 	@echo '$(found)' | cmp -s - $@ || echo '$(found)' > $@
 

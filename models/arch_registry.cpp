@@ -53,7 +53,8 @@ void build_decoder(GraphBuilder& b, const std::function<ValueId(ValueId, int)>& 
   x = b.op(Op::kSelectRows, {x, b.model().rows});
   x = b.rms_norm(x, b.vector("output_norm.weight", c.d_model, Role::kNorm), c.d_model);
   const ValueId head = b.matrix("output.weight", {c.n_vocab, c.d_model}, Presence::kUsual);
-  ValueId logits = b.linear(x, head == kNone ? table : head);
+  b.model().hidden = x, b.model().head = head == kNone ? table : head;
+  ValueId logits = b.linear(x, b.model().head);
   if (c.logit_scale != 0) logits = b.scale(logits, 1 / c.logit_scale);
   b.mark_output(logits, "logits");
   b.model().logits = logits;

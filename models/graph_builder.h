@@ -71,10 +71,11 @@ struct CacheValues {
 struct ModelGraph {
   Graph graph;
   ValueId tokens = kNone, positions = kNone, slots = kNone, rows = kNone, token_class = kNone;  // inputs, i32
-  ValueId balance = kNone;            // input of GraphOptions::train, of all layers: f32 (4), see route
-  ValueId logits = kNone;             // f32 (R, n_vocab)
-  std::vector<RouterValues> routers;  // (n layers)
-  std::vector<CacheValues> caches;    // (n layers)
+  ValueId balance = kNone;               // input of GraphOptions::train, of all layers: f32 (4), see route
+  ValueId hidden = kNone, head = kNone;  // f32 (R, d_model); the weight (n_vocab, d_model) whose product with it logits are
+  ValueId logits = kNone;                // f32 (R, n_vocab)
+  std::vector<RouterValues> routers;     // (n layers)
+  std::vector<CacheValues> caches;       // (n layers)
 };
 
 class GraphBuilder {

@@ -31,14 +31,21 @@ Result<QuantizePlan> plan_quantize(const GgufFile& file, const TypeChoiceOptions
   if (!file.unsupported().empty()) return file.require(file.unsupported().front().name).status();
   if (file.tensors().empty()) return Status::InvalidArgument(file.name() + ": wanted a model, found a file without tensors");
   std::vector<TypeRequest> requests;
-  for (const TensorInfo& t : file.tensors()) requests.push_back({t.name, t.shape, t.dtype});
+  std::vector<const TensorInfo*> tensors;
+  for (const TensorInfo& t : file.tensors()) {
+    if (t.name.starts_with(kTrainingTensors)) continue;
+    requests.push_back({t.name, t.shape, t.dtype});
+    tensors.push_back(&t);
+  }
   MOE_ASSIGN(const std::vector<TypeChoice> choices, choose_types(requests, file.metadata(), options));
 
   QuantizePlan plan;
   plan.metadata = file.metadata();
+  for (const MetadataEntry& e : file.metadata().entries())
+    if (e.key.starts_with(kTrainingKeys)) plan.metadata.remove(e.key);
   MOE_TRY(set_file_type(options.mix, plan.metadata));
   for (size_t i = 0; i < choices.size(); ++i) {
-    const TensorInfo& t = file.tensors()[i];
+    const TensorInfo& t = *tensors[i];
     const int64_t n = count_elements(t.shape);
     const DType to = choices[i].type;
     // Decoding to float32 is exact, so that is no second quantisation.

@@ -28,7 +28,7 @@ struct QuantizePlan {
   int64_t elements = 0;
 };
 
-// Refuses files with tensors of unknown types. The plan points into the file.
+// Refuses files with tensors of unknown types. What a checkpoint has for training is left out. The plan points into the file.
 Result<QuantizePlan> plan_quantize(const GgufFile& file, const TypeChoiceOptions& options);
 
 // Nothing is seen under `path` unless all went well. Weights that are not finite numbers are refused, naming the tensor.

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "models/cache_cells.h"
+#include "models/routing_tables.h"
 
 namespace moe {
 namespace {
@@ -28,35 +29,6 @@ DType natural_cache_type(const Model& model) {
   const TensorInfo* w = model.file().find("blk.0.attn_output.weight");
   return model.backend().info().exact || (w && w->dtype == DType::kF32) ? DType::kF32 : DType::kF16;
 }
-
-// One layer's routing in the form that the route and expert ops read. Swapping a topology rewrites these between two runs.
-struct Session::Tables {
-  float params[8] = {};
-  std::vector<int8_t> allow;      // (kMaxTokenClasses, E)
-  std::vector<float> bias;        // (E)
-  std::vector<int32_t> redirect;  // (E)
-  std::vector<int32_t> width;     // (E)
-
-  void resize(int64_t n_experts) {
-    const auto E = static_cast<size_t>(n_experts);
-    allow.assign(E * kMaxTokenClasses, 0), bias.assign(E, 0), redirect.assign(E, -1), width.assign(E, 0);
-  }
-
-  void fill(const LayerRouting& r, int n_classes, int d_ff) {
-    const float numbers[] = {static_cast<float>(r.k_min), static_cast<float>(r.k_max), r.threshold, r.temperature};
-    std::copy(std::begin(numbers), std::end(numbers), params);
-    std::copy(r.allow.begin(), r.allow.begin() + static_cast<std::ptrdiff_t>(n_classes) * r.n_experts, allow.begin());
-    copy_or(r.bias, bias, 0.0f), copy_or(r.redirect, redirect, -1), copy_or(r.width, width, d_ff);
-  }
-
-  template <class T>
-  static void copy_or(const std::vector<T>& from, std::vector<T>& to, T neutral) {
-    if (from.empty())
-      std::fill(to.begin(), to.end(), neutral);
-    else
-      std::copy(from.begin(), from.end(), to.begin());
-  }
-};
 
 Session::Session(const Model& model, const SessionOptions& options) : model_(model), options_(options) {}
 Session::~Session() = default;
@@ -110,7 +82,7 @@ void Session::allocate_tables() {
   topology_ = full_topology(model_.routing_shape());
   const auto& layers = model_.routing_shape().layers;
   tables_.resize(layers.size());
-  for (size_t i = 0; i < layers.size(); ++i) tables_[i].resize(layers[i].n_experts);
+  for (size_t i = 0; i < layers.size(); ++i) tables_[i].resize(layers[i].n_experts, kMaxTokenClasses);
 }
 
 Status Session::compile(std::vector<int> k_capacity) {
@@ -136,13 +108,7 @@ Status Session::compile(std::vector<int> k_capacity) {
   MOE_TRY(bind(graph_.rows, rows_, DType::kI32, rows));
   for (size_t i = 0; i < tables_.size(); ++i) {
     const RouterValues& r = graph_.routers[i];
-    if (r.n_experts == 0) continue;
-    Tables& t = tables_[i];
-    MOE_TRY(executable_->bind(r.params, {t.params, DType::kF32, {8}}));
-    MOE_TRY(bind(r.allow, t.allow, DType::kI8, {kMaxTokenClasses, r.n_experts}));
-    MOE_TRY(bind(r.bias, t.bias, DType::kF32, {r.n_experts}));
-    MOE_TRY(bind(r.redirect, t.redirect, DType::kI32, {r.n_experts}));
-    MOE_TRY(bind(r.width, t.width, DType::kI32, {r.n_experts}));
+    if (r.n_experts > 0) MOE_TRY(tables_[i].bind(*executable_, r));
   }
   return Status::Ok();
 }

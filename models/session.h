@@ -13,6 +13,8 @@
 
 namespace moe {
 
+struct RoutingTables;
+
 struct SessionOptions {
   int n_ctx = 0;        // positions a sequence can hold; 0: the model's context length, at most 4096
   int n_seqs = 1;       // sequences held at once; memory for n_seqs · n_ctx positions is reserved, and used as they fill
@@ -92,7 +94,6 @@ class Session {
   size_t cache_bytes() const;  // reserved for keys and values
 
  private:
-  struct Tables;
   Session(const Model& model, const SessionOptions& options);
   void allocate_tables();
   Status compile(std::vector<int> k_capacity);
@@ -110,7 +111,7 @@ class Session {
   std::vector<std::vector<Token>> sequences_;                            // (n_seqs), capacity n_ctx
   std::vector<int32_t> token_ids_, positions_, slots_, rows_, classes_;  // (max_batch), (max_outputs)
   mutable std::vector<int32_t> growth_;                                  // (n_seqs) scratch of check_batch
-  std::vector<Tables> tables_;                                           // (n layers)
+  std::vector<RoutingTables> tables_;                                    // (n layers)
   RoutingTopology topology_;
   RouterObserver observer_;
   Tensor logits_;

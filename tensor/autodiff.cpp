@@ -21,6 +21,14 @@ Status check_seeds(const Graph& g, std::span<const GradientSeed> seeds) {
 
 }  // namespace
 
+ValueId gradient_state(Graph& g, ValueId weight) {
+  const std::string name = "grad." + g.value(weight).name;
+  if (const ValueId known = g.find(name); known != kNone) return known;
+  Value state;
+  state.name = name, state.kind = ValueKind::kState, state.shape = g.value(weight).shape;
+  return g.add_value(std::move(state));
+}
+
 GradientBuilder::GradientBuilder(Graph& g, const std::function<bool(const Value&)>& trains) : g_(g), trains_(trains) {}
 
 // Trained weights, and what is made of them. Ids of experts are no function that could be differentiated.
@@ -50,9 +58,7 @@ ValueId GradientBuilder::weight_state(size_t i) {
   const auto known =
       std::find_if(weights_.begin(), weights_.end(), [&](const WeightGradient& g) { return g.weight == weight; });
   if (known != weights_.end()) return known->grad;
-  Value state;
-  state.name = "grad." + w.name, state.kind = ValueKind::kState, state.shape = w.shape;
-  weights_.push_back({weight, g_.add_value(std::move(state))});
+  weights_.push_back({weight, gradient_state(g_, weight)});
   return weights_.back().grad;
 }
 

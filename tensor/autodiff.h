@@ -34,6 +34,10 @@ struct WeightGradient {
 Result<std::vector<WeightGradient>> differentiate(Graph& g, std::span<const GradientSeed> seeds,
                                                   const std::function<bool(const Value& weight)>& trains);
 
+// The state "grad.<weight>" of the weight, made where the graph has none yet: for ops that are in the graph before
+// differentiate(), which adds to the same one.
+ValueId gradient_state(Graph& g, ValueId weight);
+
 // What an op's gradient function sees of the pass: OpDef::gradient(builder, node) reads gradients of the node's outputs and
 // gives those of its inputs.
 class GradientBuilder {

@@ -164,7 +164,10 @@ std::string field_names(const nlohmann::json& object) {
 }
 
 Status append_field(const nlohmann::json& object, std::string_view name, std::string& out) {
+  const bool optional = name.ends_with('?');
+  if (optional) name.remove_suffix(1);
   const auto field = object.find(name);
+  if (field == object.end() && optional) return Status::Ok();
   if (field == object.end())
     return Status::NotFound("wanted the field '" + std::string(name) + "', found: " + field_names(object));
   if (field->is_string())

@@ -36,7 +36,7 @@ enum class TextKind {
 struct TextFormat {
   TextKind kind = TextKind::kSeparator;
   std::string separator = "<|endoftext|>";
-  std::string layout = "{text}";         // {name} is a field of the object, {{ and }} are braces
+  std::string layout = "{text}";         // {name} is a field of the object, {name?} one that may be absent, {{ }} are braces
   bool replace_invalid = false;          // what is not UTF-8 becomes U+FFFD; else it stays byte by byte
   size_t most_bytes = size_t{64} << 20;  // of a document; a longer one is cut into several
 };

@@ -16,6 +16,9 @@
 
 namespace moe {
 
+// What a checkpoint has beside the model: tensors and keys that begin so. Models do not read them, copies leave them out.
+inline constexpr std::string_view kTrainingTensors = "adam.", kTrainingKeys = "moe.train.";
+
 struct TensorInfo {
   std::string name;
   DType dtype;

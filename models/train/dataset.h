@@ -88,6 +88,7 @@ class Dataset {
   // kInvalidArgument for a position of other files or options. Context, weights and max_epochs may have changed.
   Status seek(const DatasetPosition& position);
 
+  const DatasetOptions& options() const { return options_; }
   int n_vocab() const { return corpora_.front().file.n_vocab(); }
   uint64_t vocabulary_hash() const { return corpora_.front().file.vocabulary_hash(); }
   std::span<const DatasetCorpus> corpora() const { return corpora_; }

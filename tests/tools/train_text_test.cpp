@@ -79,6 +79,7 @@ TEST_CASE("JSON objects become text by the layout") {
   const TextFormat f = {.kind = TextKind::kJsonl, .layout = "Q: {q}\nA: {a}{{}}"};
   CHECK(documents("{\"q\": \"1+1?\", \"a\": 2}\n\n{\"a\": null, \"q\": \"ü\\n\"}", f) ==
         Texts{"Q: 1+1?\nA: 2{}", "Q: ü\n\nA: {}"});
+  CHECK(apply_layout("{x?}{y?}", R"({"y": "b"})").value() == "b");
   CHECK(apply_layout("{x}", R"({"x": [1, "a"]})").value() == R"([1,"a"])");
 }
 
