@@ -246,6 +246,7 @@ install: all
 	install -m 644 core/include/moe/* '$(DESTDIR)$(PREFIX)/include/moe/'
 	install -m 644 cmake/moeConfig.cmake cmake/moeConfigVersion.cmake '$(DESTDIR)$(CMAKE_PACKAGE)/'
 	$(if $(PROGRAMS),install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin/')
+	$(if $(wildcard models/zoo),install -d '$(DESTDIR)$(PREFIX)/share/moe' && cp -R models/zoo '$(DESTDIR)$(PREFIX)/share/moe/')
 
 clean:
 	rm -rf '$(BUILD)'
@@ -268,7 +269,7 @@ make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
-make install        PREFIX=/usr/local: programs, library, headers, CMake package
+make install        PREFIX=/usr/local: programs, library, headers, CMake package, models/zoo
 make clean          remove $(BUILD)/
 
 config=release|debug|sanitize|fuzz   CROSS=aarch64-linux-gnu-   BUILD=folder   CXX=clang++   V=1 shows commands

@@ -206,6 +206,7 @@ int Program::report(const Status& status) const {
 
 int Program::run(int argc, const char* const* argv, const std::function<Status()>& body) {
   occupy_standard_descriptors();
+  if (argc > 0) invoked_as_ = argv[0];
   if (const int code = parse(argc, argv); code >= 0) return code;
   try {
     const Status status = guarded(body);

@@ -46,6 +46,7 @@ class Program {
 
   CLI::App& app() { return app_; }
   const std::string& name() const { return name_; }
+  const std::string& invoked_as() const { return invoked_as_; }  // argv[0], in the body of run()
   const CommonOptions& common() const { return common_; }
   bool json() const { return common_.json; }
 
@@ -66,7 +67,7 @@ class Program {
   int report_usage(const std::string& message, const std::string& command) const;
   Status guarded(const std::function<Status()>& body) const;
 
-  std::string name_;
+  std::string name_, invoked_as_;
   CLI::App app_;
   CommonOptions common_;
 };

@@ -23,7 +23,8 @@ Status explained(const Status& status, const std::string& path) {
 }  // namespace
 
 void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
-  auto* model = app.add_option("MODEL", a.path, "GGUF file, or the first part of a split one");
+  auto* model =
+      app.add_option("MODEL", a.path, "GGUF file, or the first part of a split one, or a name that moe-run --zoo lists");
   if (required) model->required();
   app.add_option("--isa", a.isa,
                  "kernels to use: scalar, avx2, avx512, avx512_bf16, neon, …; default: the best this processor has");

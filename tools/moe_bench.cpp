@@ -1,6 +1,7 @@
 // moe-bench: speed of a model, of the machine below it, and of each kernel.
 #include "tools/bench_ops.h"
 #include "tools/bench_report.h"
+#include "tools/zoo.h"
 
 namespace moe::tools {
 namespace {
@@ -55,6 +56,7 @@ Status run(Program& program, Arguments& a) {
   if (a.bench.profile && a.bench.format == "csv") usage_error("--profile: wanted -o md or json, found csv");
   if (a.bench.profile && !a.bench.peers.empty()) usage_error("--profile and --vs: wanted one of them");
   if (!a.bench.peers.empty() && a.bench.format == "csv") usage_error("--vs: wanted -o md or json, found csv");
+  MOE_TRY(find_model(program, a.bench.model.path));
   BenchReport report(program, a.bench);
   Status failed;
   const Status status = run_bench(program, a.bench, [&](const Model& model, const BenchResult& result) {

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "models/perplexity.h"
 #include "tools/model_options.h"
+#include "tools/zoo.h"
 
 namespace moe::tools {
 namespace {
@@ -157,7 +158,8 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const Argument
   return session;
 }
 
-Status evaluate(const Program& program, const Arguments& a) {
+Status evaluate(const Program& program, Arguments& a) {
+  MOE_TRY(find_model(program, a.model.path));
   if (a.text.empty() && a.against.empty()) usage_error("-f TEXT is required unless --kl-against names a file with a text");
   MOE_ASSIGN(const std::unique_ptr<Model> model, load_model(program, a.model));
   std::optional<LogitReader> base;

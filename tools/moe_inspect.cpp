@@ -3,6 +3,7 @@
 #include "models/quant_mix.h"
 #include "models/synth.h"
 #include "tools/inspect.h"
+#include "tools/zoo.h"
 
 namespace moe::tools {
 namespace {
@@ -97,7 +98,7 @@ constexpr Command kCommands[] = {
 };
 
 void add_options(CLI::App& app, Arguments& a) {
-  app.add_option("MODEL", a.model.path, "GGUF file, or any part of a split one");
+  app.add_option("MODEL", a.model.path, "GGUF file, or any part of a split one, or a name that moe-run --zoo lists");
   app.require_subcommand(0, 1);
   app.add_subcommand("keys", "all metadata")->add_flag("--full", a.full, "whole values, however long");
   app.add_subcommand("tensors", "names, types and shapes (outermost extent first)");
@@ -107,15 +108,17 @@ void add_options(CLI::App& app, Arguments& a) {
   app.footer("Without a command: a summary. A command's own options: moe-inspect COMMAND --help");
 }
 
-Status inspect(Program& program, const Arguments& a) {
+Status inspect(Program& program, Arguments& a) {
   const bool has_model = !a.model.path.empty();
   for (const Command& c : kCommands) {
     if (!program.app().got_subcommand(c.name)) continue;
     if (c.needs_model && !has_model) usage_error("MODEL is required");
     if (!c.needs_model && has_model) usage_error(std::string(c.name) + ": takes no MODEL, found " + a.model.path);
+    MOE_TRY(find_model(program, a.model.path));
     return c.run(program, a);
   }
   if (!has_model) usage_error("MODEL is required");
+  MOE_TRY(find_model(program, a.model.path));
   return inspect_summary(program, a.model.path);
 }
 

@@ -7,6 +7,7 @@
 #include "models/io/gguf_format.h"
 #include "models/quantize.h"
 #include "tools/common.h"
+#include "tools/zoo.h"
 
 namespace moe::tools {
 namespace {
@@ -30,7 +31,7 @@ std::string type_help() {
 }
 
 void add_options(CLI::App& app, Arguments& a) {
-  app.add_option("IN", a.in, "GGUF file, or any part of a split one")->required();
+  app.add_option("IN", a.in, "GGUF file, or any part of a split one, or a name that moe-run --zoo lists")->required();
   app.add_option("OUT", a.out, "GGUF file to write; not needed with --dry-run");
   app.add_option("--type", a.type, type_help())->required();
   app.add_option("--tensor", a.rules,
@@ -180,8 +181,9 @@ Result<double> write(const GgufFile& file, const QuantizePlan& plan, const Progr
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Status quantize(const Program& program, const Arguments& a) {
+Status quantize(const Program& program, Arguments& a) {
   const TypeChoiceOptions options = options_of(a);
+  MOE_TRY(find_model(program, a.in));
   MOE_ASSIGN(const GgufFile file, GgufFile::open(a.in));
   MOE_ASSIGN(const QuantizePlan plan, plan_quantize(file, options));
   if (!a.allow_requantize) MOE_TRY(refuse_requantizing(file, plan));

@@ -7,6 +7,7 @@
 #include "models/tokenizer/stream_decoder.h"
 #include "tools/run_chat.h"
 #include "tools/runner.h"
+#include "tools/zoo.h"
 
 using namespace moe;
 using namespace moe::tools;
@@ -182,6 +183,9 @@ int main(int argc, char** argv) {
   RunArguments arguments;
   add_run_options(program.app(), arguments);
   return program.run(argc, argv, [&]() -> Status {
+    if (arguments.zoo) return list_zoo(program);
+    if (arguments.model.path.empty()) usage_error("MODEL is required; --zoo lists those that have a name");
+    MOE_TRY(find_model(program, arguments.model.path));
     MOE_ASSIGN(const std::unique_ptr<Runner> runner, Runner::create(program, arguments));
     std::optional<AtomicFile> stats;  // opened first: a bad path is no news to hear after an hour
     if (!arguments.stats.empty()) {

@@ -91,7 +91,8 @@ bool is_separator(char c) { return c == ' ' || c == ',' || c == '\n' || c == '\t
 }  // namespace
 
 void add_run_options(CLI::App& app, RunArguments& a) {
-  add_model_options(app, a.model);
+  add_model_options(app, a.model, false);
+  app.add_flag("--zoo", a.zoo, "list the models that have a name");
   add_topology_options(app, a.model);
   add_prompt_options(app, a);
   add_session_options(app, a);

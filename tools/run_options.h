@@ -29,6 +29,7 @@ struct RunArguments {
   bool chat = false;
   std::string system, chat_template;
 
+  bool zoo = false;  // list models instead of running one
   bool special = false, no_display_prompt = false, verbose_prompt = false, heat_map = false;
   std::string logits_out, stats, session, save_session;
 };
