@@ -10,7 +10,11 @@ GraphBuilder::GraphBuilder(const ModelConfig& config, const GraphOptions& option
   model_.slots = input("slots", DType::kI32, {kTokens});
   model_.rows = input("rows", DType::kI32, {kOutputs});
   model_.token_class = input("token_class", DType::kI32, {kTokens});
-  if (options.train) model_.balance = input("balance", DType::kF32, {4});
+  if (options.train) {
+    model_.balance = input("balance", DType::kF32, {4});
+    model_.drop = input("drop", DType::kF32, {4});
+    model_.capacity = input("capacity", DType::kF32, {4});
+  }
   model_.routers.resize(static_cast<size_t>(config.n_layer));
   model_.caches.resize(static_cast<size_t>(config.n_layer));
 }

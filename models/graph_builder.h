@@ -71,7 +71,8 @@ struct CacheValues {
 struct ModelGraph {
   Graph graph;
   ValueId tokens = kNone, positions = kNone, slots = kNone, rows = kNone, token_class = kNone;  // inputs, i32
-  ValueId balance = kNone;               // input of GraphOptions::train, of all layers: f32 (4), see route
+  // Inputs of GraphOptions::train, f32 (4), one each for all layers: see route_grad, drop_experts and limit_experts.
+  ValueId balance = kNone, drop = kNone, capacity = kNone;
   ValueId hidden = kNone, head = kNone;  // f32 (R, d_model); the weight (n_vocab, d_model) whose product with it logits are
   ValueId logits = kNone;                // f32 (R, n_vocab)
   std::vector<RouterValues> routers;     // (n layers)

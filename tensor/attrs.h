@@ -163,6 +163,29 @@ struct RouteAttrs {
   }
 };
 
+// The logit of an expert that drop_experts takes from a token; with this or less it is nobody's.
+inline constexpr float kDroppedLogit = -1e30f;
+
+struct DropAttrs {
+  int64_t keep = 1;   // experts that a token keeps at least
+  int64_t layer = 0;  // numbers of layers tell their draws apart
+  template <class F>
+  void fields(F&& f) const {
+    f("keep", keep), f("layer", layer);
+  }
+};
+
+// What becomes of a slot whose expert is full: limit_experts.
+enum class Overflow : int { kDrop, kRandom, kNext };
+
+struct LimitAttrs {
+  int64_t layer = 0;  // as in DropAttrs
+  template <class F>
+  void fields(F&& f) const {
+    f("layer", layer);
+  }
+};
+
 // logits = softcap(logit_scale · W x), softcap as in AttentionAttrs; a teacher has its own.
 struct CrossEntropyAttrs {
   float logit_scale = 1, softcap = 0;
@@ -175,9 +198,9 @@ struct CrossEntropyAttrs {
   }
 };
 
-using Attrs =
-    std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs, AttentionAttrs,
-                 GluAttrs, RouteAttrs, QuantizeActAttrs, CrossEntropyAttrs, PlaceAttrs, ProductGradAttrs, MoeGradAttrs>;
+using Attrs = std::variant<NoAttrs, ScaleAttrs, NormAttrs, RopeTableAttrs, RopeAttrs, GroupAttrs, HeadLinearAttrs,
+                           AttentionAttrs, GluAttrs, RouteAttrs, QuantizeActAttrs, CrossEntropyAttrs, PlaceAttrs,
+                           ProductGradAttrs, MoeGradAttrs, DropAttrs, LimitAttrs>;
 
 // Position of a struct among the alternatives.
 template <class T>

@@ -14,10 +14,10 @@ constexpr const char* kOpNames[] = {
 };
 static_assert(std::size(kOpNames) == kNumOps);
 
-constexpr const char* kAttrsNames[] = {"NoAttrs",    "ScaleAttrs",       "NormAttrs",        "RopeTableAttrs",
-                                       "RopeAttrs",  "GroupAttrs",       "HeadLinearAttrs",  "AttentionAttrs",
-                                       "GluAttrs",   "RouteAttrs",       "QuantizeActAttrs", "CrossEntropyAttrs",
-                                       "PlaceAttrs", "ProductGradAttrs", "MoeGradAttrs"};
+constexpr const char* kAttrsNames[] = {
+    "NoAttrs",         "ScaleAttrs",       "NormAttrs",    "RopeTableAttrs", "RopeAttrs",        "GroupAttrs",
+    "HeadLinearAttrs", "AttentionAttrs",   "GluAttrs",     "RouteAttrs",     "QuantizeActAttrs", "CrossEntropyAttrs",
+    "PlaceAttrs",      "ProductGradAttrs", "MoeGradAttrs", "DropAttrs",      "LimitAttrs"};
 static_assert(std::size(kAttrsNames) == std::variant_size_v<Attrs>);
 
 bool is_optional(const char* input) { return std::string_view(input).back() == '?'; }

@@ -176,6 +176,24 @@ NormGraph build_norm_graph(std::span<const Parameter> parameters) {
   return n;
 }
 
+DiversityGraph build_diversity_graph(std::span<const Parameter> parameters) {
+  DiversityGraph d;
+  d.graph.name = "diversity";
+  Value strength;
+  strength.name = "strength", strength.kind = ValueKind::kInput, strength.shape = {1};
+  d.strength = d.graph.add_value(std::move(strength));
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& p = parameters[i];
+    if (p.shape.rank != 3) continue;
+    DiversityGraph::Experts e;
+    e.parameter = i, e.w = add_state(d.graph, p.name, p.shape), e.grad = add_state(d.graph, "grad." + p.name, p.shape);
+    e.loss = d.graph.add_node(Op::kDiversityGrad, {e.w, e.grad, d.strength});
+    d.graph.value(e.loss).name = "diversity." + p.name, d.graph.value(e.loss).output = true;
+    d.experts.push_back(e);
+  }
+  return d;
+}
+
 Result<double> global_norm(std::span<const Parameter> parameters, std::span<const float> sums) {
   MOE_CHECK(parameters.size() == sums.size());
   double total = 0;

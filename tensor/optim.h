@@ -1,9 +1,10 @@
 // What turns gradients into an update: which parameter learns how fast, the graphs that measure and apply gradients, and the
 // learning rate of a step.
 //
-//   parameters_of()      weights of a differentiated graph ──► Parameter: shape, rate, decay
-//   build_norm_graph()   gradients ──► one sum of squares each ──global_norm()──► the norm, or which gradient is not finite
-//   build_update_graph() w, grad, m, v, hyper-parameters ──adamw──► w, m, v and copies in bfloat16
+//   parameters_of()         weights of a differentiated graph ──► Parameter: shape, rate, decay
+//   build_norm_graph()      gradients ──► one sum of squares each ──global_norm()──► the norm, or which gradient is not finite
+//   build_diversity_graph() expert matrices ──diversity_grad──► their gradients, with a share that drives experts apart
+//   build_update_graph()    w, grad, m, v, hyper-parameters ──adamw──► w, m, v and copies in bfloat16
 //
 // Graphs hold states only: whoever runs them binds memory that lasts (and is zero at first, for the moments). They have no
 // tokens: compile them for one and run them with RunShape{}.
@@ -89,6 +90,21 @@ Result<double> global_norm(std::span<const Parameter> parameters, std::span<cons
 // What gradients are multiplied by so that scale · gradients, of norm scale · norm, have a norm of `limit` at most. 0: no
 // limit.
 double clipped_scale(double norm, double scale, double limit);
+
+// --- Diversity of experts ---
+
+// The loss and gradients of diversity_grad for every stack of expert matrices. To run behind the last reverse pass of a step,
+// ahead of the norm; strength is in the units of the gradients there, before adamw scales them.
+struct DiversityGraph {
+  struct Experts {
+    size_t parameter = 0;                           // position in what the graph was built from
+    ValueId w = kNone, grad = kNone, loss = kNone;  // states f32 (E, o, i); output f32 (1)
+  };
+  Graph graph;
+  ValueId strength = kNone;  // input f32 (1)
+  std::vector<Experts> experts;
+};
+DiversityGraph build_diversity_graph(std::span<const Parameter> parameters);
 
 // --- Learning rate ---
 

@@ -21,6 +21,17 @@ int64_t k_capacity(const GraphBuilder& b) {
   return k.empty() ? b.config().n_expert_used : k[static_cast<size_t>(b.layer())];
 }
 
+// The router's choice, in training with experts taken away before it and full ones after it.
+void add_route(GraphBuilder& b, RouterValues& r, const RouteAttrs& a, ValueId selection_bias) {
+  const ModelGraph& m = b.model();
+  const bool train = b.options().train;
+  ValueId seen = r.logits;
+  if (train) seen = b.op(Op::kDropExperts, {seen, m.drop, r.allow, m.token_class}, DropAttrs{a.k_capacity, b.layer()});
+  r.ids = b.op(Op::kRoute, {seen, selection_bias, r.params, r.allow, m.token_class, r.bias, r.redirect, m.balance}, a);
+  r.weights = b.graph().nodes.back().out[1];
+  if (train) r.ids = b.op(Op::kLimitExperts, {r.ids, seen, r.allow, m.token_class, m.capacity}, LimitAttrs{b.layer()});
+}
+
 }  // namespace
 
 ValueId dense_ffn(GraphBuilder& b, ValueId x, const std::string& kind, int64_t d_ff, GluAttrs glu) {
@@ -49,9 +60,7 @@ ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& bl
   a.n_experts = E, a.k_capacity = k_capacity(b), a.gating = block.gating, a.normalize = block.normalize, a.scale = block.scale;
   a.n_group = r.n_group, a.topk_group = r.topk_group, a.group_top = block.group_top;
   const ValueId selection = block.selection_bias ? b.vector("exp_probs_b.bias", E, Role::kBias, Presence::kUsual) : kNone;
-  const ModelGraph& m = b.model();
-  r.ids = b.op(Op::kRoute, {r.logits, selection, r.params, r.allow, m.token_class, r.bias, r.redirect, m.balance}, a);
-  r.weights = b.graph().nodes.back().out[1];
+  add_route(b, r, a, selection);
   const std::string label = "blk." + std::to_string(b.layer());
   b.mark_output(r.ids, label + ".expert_ids");
   b.mark_output(r.weights, label + ".expert_weights");

@@ -110,8 +110,8 @@ Status TrainPass::bind_inputs(Backend& backend, const TrainPassOptions& o) {
   };
   MOE_TRY(four(mix_, numbers_.mix));
   MOE_TRY(four(model_.balance, numbers_.balance));
-  // DROP
-  // CAP
+  MOE_TRY(four(model_.drop, numbers_.drop));
+  MOE_TRY(four(model_.capacity, numbers_.capacity));
   tables_.resize(model_.routers.size());
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (model_.routers[i].n_experts == 0) continue;

@@ -26,8 +26,6 @@
 
 namespace moe {
 
-enum class Overflow : int { kDrop, kRandom, kNext };  // what becomes of tokens beyond an expert's capacity: see limit_experts
-
 struct TrainerOptions {
   // A step
   int rows = 16, accumulate = 1;  // of a batch; batches of a step

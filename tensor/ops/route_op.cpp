@@ -14,7 +14,8 @@ namespace {
 // → ids i32 (T, K), weights f32 (T, K), K = k_capacity; a slot without work has id −1 and weight 0.
 //
 // For a token of class c:
-//   1. e is usable if allow[c][e], or redirect[e] is an expert that is allowed. Others do not exist, not even in a sum.
+//   1. e is usable if allow[c][e], or redirect[e] is an expert that is allowed, and its logit is above kDroppedLogit. Others do
+//      not exist, not even in a sum.
 //   2. Scores p of logits / temperature: softmax, sigmoid, or the logits themselves (kSoftmaxSelected).
 //   3. Selection values p + selection_bias + bias; with n_group > 1 only those of the topk_group best groups stay.
 //   4. The k_max largest, ties to the lower id, are slots 0, 1, …; slot i ≥ k_min stays while p_i > threshold · p_0

@@ -2,7 +2,9 @@
 // allowed experts in ascending order, so leaving masked experts out of the file later gives the same bits as masking them.
 //
 // Steps for one token (E experts, topology tables of its layer, c = class of the token):
-//   1. eligible(e): allow[c][e], or redirect[e] names an allowed expert. Others do not exist, not even in the softmax's sum.
+//   1. eligible(e): allow[c][e], or redirect[e] names an allowed expert; and its logit was not dropped. Others do not exist,
+//   not
+//      even in the softmax's sum.
 //   2. scores p from logits / temperature by the gating; selection values v = p + selection_bias + topology bias.
 //   3. Group-limited: only experts of the topk_group best groups stay (DeepSeek-V2 §2.2.2; V3 §2.1.2).
 //   4. The k_max largest v, ties to the lower id, make slots 0, 1, …; slot i ≥ k_min is dropped unless p_i > threshold · p_0.
@@ -53,7 +55,7 @@ void Router::route(const float* logits, int32_t token_class, int32_t* ids, float
 }
 
 void Router::choose(const float* logits, int32_t token_class, int32_t* ids, float* weights) {
-  allow_ = t_.allow + token_class * E_;
+  allow_ = t_.allow + token_class * E_, logits_ = logits;
   score(logits);
   for (int64_t e = 0; e < E_; ++e) {
     v_[e] = eligible(e) ? p_[e] + (t_.selection_bias ? t_.selection_bias[e] : 0) + t_.bias[e] : kOut;
@@ -67,6 +69,7 @@ void Router::choose(const float* logits, int32_t token_class, int32_t* ids, floa
 }
 
 bool Router::eligible(int64_t e) const {
+  if (logits_[e] <= kDroppedLogit) return false;  // NaN is not: it must show
   if (allow_[e]) return true;
   const int32_t r = t_.redirect[e];
   return r >= 0 && allow_[r];

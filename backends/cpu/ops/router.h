@@ -55,10 +55,11 @@ class Router {
   const RouteAttrs& a_;
   const RoutingTables& t_;
   const int64_t E_;
-  const int8_t* allow_ = nullptr;
-  float *p_, *v_;  // (E)
-  float* best_;    // (k_capacity) the largest v, falling
-  float* group_;   // (n_group)
+  const int8_t* allow_ = nullptr;  // (E) of the token
+  const float* logits_ = nullptr;  // (E)
+  float *p_, *v_;                  // (E)
+  float* best_;                    // (k_capacity) the largest v, falling
+  float* group_;                   // (n_group)
 };
 
 inline constexpr float kSmallestSum = 6.103515625e-5f;  // 2^-14: as the published implementations clamp it

@@ -68,6 +68,7 @@ struct Training {
   void everything() {  // every random choice and every state
     options.k_min = 1, options.k_max = 4, options.widths = {0.25, 0.5};
     options.bias_speed = 0.01f, options.expert_dropout = 0.2f, options.router_dropout = 0.1f;
+    options.capacity_factor = 1.2f, options.overflow = Overflow::kRandom;
     options.accumulate = 2, options.schedule.warmup_steps = 3, options.schedule.decline = Decline::kCosine;
     settings.back() = "n_ctx_train=64", settings[7] = "d_ff_expert=128";
   }

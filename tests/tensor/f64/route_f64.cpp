@@ -93,7 +93,8 @@ Decision decide(const Op64& op, size_t t) {
   for (size_t e = 0; e < E; ++e) allowed[e] = op.in(3)[static_cast<size_t>(op.in(4)[t]) * E + e] != 0;
   Decision d;
   for (size_t e = 0; e < E; ++e) {
-    d.usable.push_back(allowed[e] || (to[e] >= 0 && allowed[static_cast<size_t>(to[e])]));
+    const bool reachable = allowed[e] || (to[e] >= 0 && allowed[static_cast<size_t>(to[e])]);
+    d.usable.push_back(reachable && op.in(0)[t * E + e] > double{kDroppedLogit});
     d.z.push_back(d.usable[e] ? op.in(0)[t * E + e] / params[3] : kOut);
   }
   score(a, d);
