@@ -308,7 +308,7 @@ Status TrainLog::append(const TrainRow& row) {
     const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
-      const Status failed = system_status(path_, "cannot write", n < 0 ? errno : ENOSPC);
+      Status failed = system_status(path_, "cannot write", n < 0 ? errno : ENOSPC);
       if (done > 0 && before >= 0 && ::ftruncate(fd_, before) != 0) return failed.Annotate("the last row is cut short");
       return failed;
     }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kMostNames = 48;
 constexpr double kHeadingSize = 22;
-constexpr Color kLoss{43, 89, 195}, kNarrow{214, 120, 28}, kQuiet{150, 156, 165};
+constexpr Color kLoss{43, 89, 195}, kNarrow{214, 120, 28};
 // Corpora, in the order they are met; the first is that of "all" more often than not.
 constexpr Color kCorpora[] = {{24, 26, 32},   {200, 40, 52},  {22, 138, 88},  {142, 68, 173},
                               {196, 138, 10}, {10, 138, 170}, {176, 66, 128}, {110, 96, 60}};

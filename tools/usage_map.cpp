@@ -18,16 +18,17 @@ std::pair<size_t, size_t> experts_in(int i, int n, size_t n_experts) {
 }
 
 void draw_scale(Canvas& canvas, Point right) {
-  const double bar = 120, left = right.x - bar;
+  constexpr int kBar = 120;
+  const double left = right.x - kBar;
   canvas.text({left - 12, right.y - 10}, "share / fair share", {.size = kTextSize, .color = ink::kFaint, .align = Align::kEnd});
-  for (double x = 0; x < bar; ++x) {
-    const double octaves = (x / bar * 2 - 1) * kEndOctaves;
+  for (int x = 0; x < kBar; ++x) {
+    const double octaves = (2.0 * x / kBar - 1) * kEndOctaves;
     canvas.fill({left + x, right.y - 16, left + x + 1, right.y - 5}, usage_color(std::exp2(octaves)));
   }
   canvas.frame({left, right.y - 16, right.x, right.y - 5}, ink::kFrame);
   const char* const labels[] = {"1/4", "1/2", "1", "2", "4"};
   for (int i = 0; i < 5; ++i)
-    canvas.text({left + bar * i / 4, right.y + 4}, labels[i],
+    canvas.text({left + kBar * i / 4.0, right.y + 4}, labels[i],
                 {.size = kTextSize - 2, .color = ink::kFaint, .align = Align::kCenter});
 }
 

@@ -61,6 +61,7 @@ std::string joined(const std::vector<std::string>& parts, const char* between) {
 
 std::vector<std::string> names_of(const std::vector<ZooModel>& models) {
   std::vector<std::string> names;
+  names.reserve(models.size());
   for (const ZooModel& m : models) names.push_back(m.name);
   return names;
 }
@@ -147,6 +148,7 @@ std::vector<ZooModel> zoo_models(const std::vector<std::string>& folders) {
     }
   }
   std::vector<ZooModel> models;
+  models.reserve(found.size());
   for (auto& [name, model] : found) models.push_back(std::move(model));
   return models;
 }
