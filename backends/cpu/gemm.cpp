@@ -91,6 +91,11 @@ void gemm_part(const KernelTable& kernels, DType type, std::span<const GemmArgs>
     total += s.cost * static_cast<double>(s.count);
   }
   double before = 0;
+  GemmArgs pending{};
+  const auto run_pending = [&](const GemmArgs* next) {
+    pending.next = next;
+    if (pending.scratch) gemm_alone(kernels, type, pending);
+  };
   for (const GemmArgs& g : products) {
     const Strips s = strips_of(kernels, g);
     const Range mine = strips_of_thread(s, before, total, thread, n_threads);
@@ -98,8 +103,10 @@ void gemm_part(const KernelTable& kernels, DType type, std::span<const GemmArgs>
     if (mine.begin >= mine.end) continue;
     GemmArgs p = piece(g, type, s, mine.begin, mine.end);
     p.scratch = scratch;
-    gemm_alone(kernels, type, p);
+    run_pending(&p);
+    pending = p;
   }
+  run_pending(nullptr);
 }
 
 void gemm(const KernelTable& kernels, DType type, std::span<const GemmArgs> products, ThreadPool& pool, void* scratch) {

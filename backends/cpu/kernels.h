@@ -66,6 +66,8 @@ struct GemmArgs {
   const int32_t* a_rows = nullptr;  // (m), or (k) when transposed
   const int32_t* b_rows = nullptr;  // (k), or (n) when transposed
   const int32_t* c_rows = nullptr;  // (m), all different
+  // What this thread multiplies next, or null: its first rows are asked for ahead.
+  const GemmArgs* next = nullptr;
 };
 inline constexpr size_t kMostGemmScratch = 1 << 20;  // of any instruction set: what is reserved before one is chosen
 using GemmFn = void (*)(const GemmArgs&);

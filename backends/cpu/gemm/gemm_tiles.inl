@@ -13,7 +13,7 @@
 // would be written to memory and read again).
 #pragma once
 
-#include "backends/cpu/gemm/gemm_pack.inl"
+#include "backends/cpu/gemm/gemm_ahead.inl"
 
 namespace moe::cpu {
 namespace {
@@ -100,17 +100,45 @@ inline float* gemm_row(float* c, int64_t ldc, const int32_t* order, int64_t i) {
 
 inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
+// The sides of a product and how they are cut.
+template <class E>
+struct GemmPlan {
+  using Side = GemmSide<typename E::In>;
+  explicit GemmPlan(const GemmArgs& g)
+      : a{static_cast<const typename E::In*>(g.a), g.lda, g.a_rows, !g.transpose_a, g.m, g.k},
+        b{static_cast<const typename E::In*>(g.b), g.ldb, g.b_rows, g.transpose_b, g.n, g.k},
+        empty(g.m <= 0 || g.n <= 0 || g.k <= 0),
+        depth(empty ? 0 : even_piece(g.k, kGemmDepth * E::kPerWord, E::kPerWord)),
+        block(empty ? 0 : even_piece(g.m, kGemmBlock, kGemmRows)) {}
+
+  Side a_at(int64_t i, int64_t p) const { return a.sub(i, p, at_most(a.lines - i, block), at_most(a.k - p, depth)); }
+  Side b_at(int64_t p) const { return b.sub(0, p, b.lines, at_most(b.k - p, depth)); }
+
+  Side a, b;
+  bool empty;
+  int64_t depth, block;
+};
+
 // A product of a block of k with a block of rows.
 template <class E>
 struct GemmBlock {
-  GemmSide<typename E::In> a, b;
-  int64_t a_room;  // rows of op(A) from this block's first on
-  float* c;        // (a.lines, b.lines)
+  using Side = GemmSide<typename E::In>;
+  Side a, b;
+  Side next_a, next_b;  // of the block behind this one; without lines: there is none
+  int64_t a_room;       // rows of op(A) from this block's first on
+  float* c;             // (a.lines, b.lines)
   int64_t ldc;
   const int32_t* c_rows;  // (a.lines) or null
   bool continues;
   float* a_panels;  // scratch for (a.lines, a.k) and for a B panel
   float* b_panel;
+
+  // Columns [j, j + kGemmCols) of op(B), or behind the last of them the next block's first.
+  Side b_columns(int64_t j) const {
+    const Side& from = j < b.lines ? b : next_b;
+    if (j >= b.lines) j = 0;
+    return from.sub(j, 0, at_most(from.lines - j, kGemmCols), from.k);
+  }
 };
 
 template <class E>
@@ -121,20 +149,27 @@ inline void gemm_block(const GemmBlock<E>& g) {
     const int64_t rows = at_most(lines - i, height);
     pack_panel<E>(g.a.sub(i, 0, rows, g.a.k), g.a_room - i, g.a_panels + i * words, rows);
   }
+  const int64_t down = (lines + height - 1) / height, across = (g.b.lines + kGemmCols - 1) / kGemmCols;
+  GemmAhead<typename E::In> next_a(g.next_a);
+  const int64_t a_share = next_a.share(down * across);
   for (int64_t j = 0; j < g.b.lines; j += kGemmCols) {
     const int64_t columns = at_most(g.b.lines - j, kGemmCols), vecs = (columns + kLanes - 1) / kLanes;
     GemmTile t{nullptr, g.b_panel, vecs * kLanes, words, {}, columns - (vecs - 1) * kLanes, g.continues};
-    const auto side = g.b.sub(j, 0, columns, g.b.k);
+    const auto side = g.b_columns(j);
     bool in_place = false;
     if constexpr (sizeof(typename E::In) == sizeof(float)) {
       in_place = !side.lines_are_rows && !side.order && lines <= kGemmInPlace && t.last == kLanes;
       if (in_place) t.b = side.at, t.b_stride = side.stride;
     }
     if (!in_place) pack_panel<E>(side, g.b.lines - j, g.b_panel, t.b_stride);
+    GemmAhead<typename E::In> next_b(g.b_columns(j + kGemmCols));
+    const int64_t b_share = next_b.share(down);
     for (int64_t i = 0; i < lines; i += height) {
-      const int64_t rows = at_most(lines - i, height);
+      const int64_t rows = at_most(lines - i, height), below = at_most(lines - i - rows, height);
       t.a = g.a_panels + i * words;
       for (int64_t r = 0; r < rows; ++r) t.c[r] = gemm_row(g.c, g.ldc, g.c_rows, i + r) + j;
+      if (g.continues) ask_for_tile(g.c + j, g.ldc, g.c_rows, i + rows, below, columns);
+      next_a.ask(a_share), next_b.ask(b_share);
       tile_for<E, kGemmRows, kGemmVecs>(static_cast<int>(rows), static_cast<int>(vecs))(t);
     }
   }
@@ -148,21 +183,17 @@ inline void gemm_without_terms(const GemmArgs& g) {
 
 template <class E>
 void matrix_product(const GemmArgs& g) {
-  using Side = GemmSide<typename E::In>;
   if (g.m <= 0 || g.n <= 0) return;
   if (g.k <= 0) return gemm_without_terms(g);
-  const auto* at_a = static_cast<const typename E::In*>(g.a);
-  const auto* at_b = static_cast<const typename E::In*>(g.b);
-  const Side a{at_a, g.lda, g.a_rows, !g.transpose_a, g.m, g.k}, b{at_b, g.ldb, g.b_rows, g.transpose_b, g.n, g.k};
+  const GemmPlan<E> plan(g), behind(g.next ? *g.next : GemmArgs{});
   float* b_panel = static_cast<float*>(g.scratch);
   float* a_panels = b_panel + kGemmCols * kGemmDepth + 16;
-  const int64_t depth = even_piece(g.k, kGemmDepth * E::kPerWord, E::kPerWord);
-  const int64_t block = even_piece(g.m, kGemmBlock, kGemmRows);
-  for (int64_t p = 0; p < g.k; p += depth) {
-    const int64_t n_k = at_most(g.k - p, depth);
-    for (int64_t i = 0; i < g.m; i += block) {
-      const Side rows = a.sub(i, p, at_most(g.m - i, block), n_k);
-      gemm_block<E>({rows, b.sub(0, p, g.n, n_k), g.m - i, g.c_rows ? g.c : g.c + i * g.ldc, g.ldc,
+  for (int64_t p = 0; p < g.k; p += plan.depth) {
+    for (int64_t i = 0; i < g.m; i += plan.block) {
+      const bool last = i + plan.block >= g.m, ends = last && p + plan.depth >= g.k;
+      const int64_t next_i = last ? 0 : i + plan.block, next_p = last ? p + plan.depth : p;
+      gemm_block<E>({plan.a_at(i, p), plan.b_at(p), ends ? behind.a_at(0, 0) : plan.a_at(next_i, next_p),
+                     ends ? behind.b_at(0) : plan.b_at(next_p), g.m - i, g.c_rows ? g.c : g.c + i * g.ldc, g.ldc,
                      g.c_rows ? g.c_rows + i : nullptr, p > 0 || g.accumulate, a_panels, b_panel});
     }
   }

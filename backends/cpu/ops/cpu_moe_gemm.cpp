@@ -120,10 +120,16 @@ class Products {
       });
   }
 
-  void run_alone(GemmArgs g) const {
-    g.scratch = scratch_;
-    if (as_stored_) return gemm_alone(c_.kernels, type_, g);
-    for_columns(g, [&](Range columns) { multiply_decoded(g, columns); });
+  // The whole list, one after another.
+  void run_all() const {
+    for (size_t i = 0; i < n_; ++i) {
+      GemmArgs g = list_[i];
+      g.scratch = scratch_, g.next = i + 1 < n_ ? &list_[i + 1] : nullptr;
+      if (as_stored_)
+        gemm_alone(c_.kernels, type_, g);
+      else
+        for_columns(g, [&](Range columns) { multiply_decoded(g, columns); });
+    }
   }
 
  private:
@@ -138,7 +144,7 @@ class Products {
   void multiply_decoded(GemmArgs g, Range columns) const {
     const int64_t n_k = g.k, step = g.transpose_b ? kDecodedColumns : kDecodedRows;
     const auto* matrix = static_cast<const std::byte*>(g.b);
-    g.n = columns.end - columns.begin, g.b = block_, g.c += columns.begin, g.scratch = scratch_;
+    g.n = columns.end - columns.begin, g.b = block_, g.c += columns.begin, g.scratch = scratch_, g.next = nullptr;
     int64_t p = 0;
     do {
       const Range terms{p, std::min(p + step, n_k)};
@@ -236,7 +242,8 @@ void run_moe_linear_dx(const OpContext& c) {
   }
   const Range mine = c.my_range(dx.shape[0]);
   std::fill(dx.f32() + mine.begin * n_in, dx.f32() + mine.end * n_in, 0.0f);
-  r.for_experts([&](int64_t e, Range places) { products.run_alone(product(e, r.of_tokens(places, mine))); });
+  r.for_experts([&](int64_t e, Range places) { products.add(product(e, r.of_tokens(places, mine))); });
+  products.run_all();
 }
 
 void run_moe_linear_dw(const OpContext& c) {
