@@ -106,6 +106,19 @@ struct GluGradArgs {
   GluParams p;
 };
 
+// The reverse of rms_norm on one row: with u = x / √(mean of x² + eps) and du = dy · weight,
+//
+//   dx = (du − u · mean of du · u) / √(…)       sums += dy · u
+struct RmsNormGradArgs {
+  const float* x;       // (n), as all of these
+  const float* weight;  // or null: ones
+  const float* dy;
+  float* sums;  // or null
+  float* dx;
+  float eps;
+  int64_t n;
+};
+
 // Attention takes a cache in chunks of kAttendKeys keys of one key head, at multiples of kAttendKeys in the context. Rows of
 // the cache become panels, whose unit is a step: a float, or a pair of bfloat16.
 //
@@ -201,6 +214,7 @@ struct KernelTable {
   void (*gelu_grad)(const float* x, const float* dy, float* dx, int64_t n);
   void (*sigmoid_grad)(const float* x, const float* dy, float* dx, int64_t n);
   void (*glu_grad)(const GluGradArgs&);
+  void (*rms_norm_grad)(const RmsNormGradArgs&);
 
   // n_pairs rotations: (x0, x1) → (x0·cos − x1·sin, x0·sin + x1·cos)
   void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* out,

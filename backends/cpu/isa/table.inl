@@ -100,6 +100,7 @@ constexpr KernelTable make_table(const char* isa) {
   t.gelu_grad = row_gelu_grad;
   t.sigmoid_grad = row_sigmoid_grad;
   t.glu_grad = row_glu_grad;
+  t.rms_norm_grad = row_rms_norm_grad;
   t.rope_interleaved = row_rope_interleaved;
   t.rope_half_split = row_rope_half_split;
   return t;

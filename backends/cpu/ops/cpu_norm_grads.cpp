@@ -66,24 +66,25 @@ class NormGrad {
     const float* x = x_.f32() + at;
     const float* dy = dy_.f32() + at;
     float* dx = c_.out().f32() + at;
+    if (!centered_) return k.rms_norm_grad({x, weight_, dy, sums, dx, eps_, n_});
     std::copy_n(x, n_, u_);
-    if (centered_) k.axpy(-mean_of_products(x, ones_), ones_, u_, n_);
+    k.axpy(-mean_of_products(x, ones_), ones_, u_, n_);
     const float r = 1 / std::sqrt(mean_of_products(u_, u_) + eps_);
     k.scale(u_, r, u_, n_);
-    if (sums && c_.has(3)) {
+    if (c_.has(3)) {
       k.mul(dy, u_, du_, n_);
       k.add(sums, du_, sums, n_);
     }
-    if (sums && c_.has(4)) k.add(sums + padded_floats(n_), dy, sums + padded_floats(n_), n_);
+    if (c_.has(4)) k.add(sums + padded_floats(n_), dy, sums + padded_floats(n_), n_);
     const float* du = dy;
     if (weight_) {
       k.mul(dy, weight_, du_, n_);
       du = du_;
     }
-    const float along = mean_of_products(du, u_), common = centered_ ? mean_of_products(du, ones_) : 0;
+    const float along = mean_of_products(du, u_), common = mean_of_products(du, ones_);
     k.scale(du, r, dx, n_);
     k.axpy(-r * along, u_, dx, n_);
-    if (centered_) k.axpy(-r * common, ones_, dx, n_);
+    k.axpy(-r * common, ones_, dx, n_);
   }
 
   void add_partials(size_t input, int64_t offset) const {

@@ -93,6 +93,23 @@ inline void row_rms_norm(const float* x, const float* weight, float eps, float* 
   }
 }
 
+inline void row_rms_norm_grad(const RmsNormGradArgs& a) {
+  const float root = 1.0f / __builtin_sqrtf(mean_of_squares(a.x, 0.0f, a.n) + a.eps);
+  const F32 factor = splat(root);
+  const auto du = [&a](int64_t i, int64_t n) {
+    const F32 dy = load_upto(a.dy + i, n);
+    return a.weight == nullptr ? dy : mul(dy, load_upto(a.weight + i, n));
+  };
+  const float total = reduce_sum(a.n, [&](int64_t i, int64_t n) { return mul(du(i, n), mul(load_upto(a.x + i, n), factor)); });
+  const F32 along = splat(total / static_cast<float>(a.n));
+  for (int64_t i = 0; i < a.n; i += kLanes) {
+    const int64_t n = a.n - i < kLanes ? a.n - i : kLanes;
+    const F32 u = mul(load_upto(a.x + i, n), factor), d = du(i, n);
+    if (a.sums != nullptr) store_upto(a.sums + i, fma(load_upto(a.dy + i, n), u, load_upto(a.sums + i, n)), n);
+    store_upto(a.dx + i, mul(sub(d, mul(u, along)), factor), n);
+  }
+}
+
 inline void row_layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t n) {
   const float mean = reduce_sum(n, [=](int64_t i, int64_t count) { return load_upto(x + i, count); }) / static_cast<float>(n);
   const float factor = 1.0f / __builtin_sqrtf(mean_of_squares(x, mean, n) + eps);

@@ -168,6 +168,21 @@ TEST_CASE("row kernels: norms and softmax equal double precision at every length
                 [&](int64_t i) { return x[i] * rms * w[i]; }, tolerance);
       check_row([&](const float* in, float* out, int64_t m) { k->rms_norm(in, nullptr, 1e-5f, out, m); }, x,
                 [&](int64_t i) { return x[i] * rms; }, tolerance);
+      double along = 0;
+      for (int64_t i = 0; i < n; ++i) along += b[i] * w[i] * x[i] * rms / size;
+      const auto slope = [&](int64_t i) { return rms * (b[i] * w[i] - x[i] * rms * along); };
+      check_row(
+          [&](const float* in, float* out, int64_t m) {
+            k->rms_norm_grad({in, w.get(), b.get(), nullptr, out, 1e-5f, m});
+          },
+          x, slope, tolerance, 1e-5);
+      Output dx(n), sums(n);
+      std::memcpy(sums.data(), w.get(), static_cast<size_t>(n) * sizeof(float));
+      k->rms_norm_grad({x.get(), w.get(), b.get(), sums.data(), dx.data(), 1e-5f, n});
+      check_close(dx.data(), n, slope, tolerance, 1e-5);
+      check_close(
+          sums.data(), n, [&](int64_t i) { return w[i] + b[i] * x[i] * rms; }, tolerance, 1e-5);
+      CHECK(sums.canaries());
       if (n > 1) {  // of one number the mean leaves rounding noise alone
         check_row([&](const float* in, float* out, int64_t m) { k->layer_norm(in, w.get(), b.get(), 1e-5f, out, m); }, x,
                   [&](int64_t i) { return (x[i] - mean) * deviation * w[i] + b[i]; }, tolerance, 1e-5);
