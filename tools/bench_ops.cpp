@@ -159,6 +159,7 @@ class OpsBench {
         MOE_TRY(experts(backend, Op::kMoeDown, type, tokens));
       }
     }
+    for (const DType type : {DType::kF32, DType::kBF16}) MOE_TRY(training(backend, type));
     return Status::Ok();
   }
 
@@ -365,10 +366,11 @@ class OpsBench {
   // `macs`: what the op's multiplications count as; `before` prepares inputs for the next run.
   Status run_op(
       Backend& backend, const std::string& name, OneOp& op, const RunShape& run, double Work::*macs = &Work::f32_macs,
-      const std::function<void()>& before = [] {}) {
+      const std::function<void()>& before = [] {}, bool throughput = false) {
     if (!wanted(name) || interrupted()) return Status::Ok();
     for (const ValueId id : op.graph.nodes.back().out) op.graph.value(id).output = true;
-    MOE_ASSIGN(const std::unique_ptr<Executable> executable, backend.compile(op.graph, {run.n_tokens, 1}));
+    MOE_ASSIGN(const std::unique_ptr<Executable> executable,
+               backend.compile(op.graph, {run.n_tokens, run.n_outputs, false, throughput}));
     for (const auto& [id, tensor] : op.bound) MOE_TRY(executable->bind(id, tensor));
     Status status;
     const Cost c = cost(op.graph, run);
@@ -460,6 +462,70 @@ class OpsBench {
     return run_op(backend, name, op, run, &Work::int8_macs, [&] {
       for (int64_t t = 0; t < tokens; ++t) choose_experts(rng, id + t * kUsed, kUsed, kExperts);
     });
+  }
+
+  // Ops of a training step: 2048 tokens, 8 sequences of them for attention, of a model of width 256 with 8 of 2 heads of 32 and
+  // 16 experts of width 128, of which 4 are used; a vocabulary of 8192.
+  Status training(Backend& backend, DType type) {
+    constexpr int64_t kRows = 2048, kLength = 256, kModel = 256, kHidden = 128, kExperts = 16, kUsed = 4, kVocabulary = 8192;
+    constexpr int64_t kHeads = 8, kKeyHeads = 2, kHead = 32;
+    RunShape run;
+    run.n_tokens = run.n_outputs = kRows, run.kv_length = kLength / 2;
+    Rng rng(7);
+    const auto of = [&](OneOp& op, ValueKind kind, Shape s) {
+      return op.input<float>(DType::kF32, s, kRows, kind, [&](size_t) { return 0.1f * rng.normal(); });
+    };
+    const auto x = [&](OneOp& op, Shape s) { return of(op, ValueKind::kInput, s); };
+    const auto state = [&](OneOp& op, Shape s) { return of(op, ValueKind::kState, s); };
+    const auto i32 = [&](OneOp& op, Shape s, auto&& v) {
+      return op.input<int32_t>(DType::kI32, s, kRows, ValueKind::kInput, v);
+    };
+    const auto weight = [&](OneOp& op, Shape s) {
+      return op.graph.add_value({"w", ValueKind::kWeight, type, s, expert_weights(type, s, op.weights), false});
+    };
+    const auto bench = [&](Op which, std::vector<ValueId> in, Attrs attrs, OneOp& op) {
+      op.graph.add_node(which, std::move(in), attrs);
+      return run_op(
+          backend, std::string(op_name(which)) + "_" + traits(type).name, op, run,
+          type == DType::kBF16 && ceilings_.bf16 > 0 ? &Work::bf16_macs : &Work::f32_macs, [] {}, true);
+    };
+    const auto ids = [&](OneOp& op) {
+      const ValueId id = i32(op, {kTokens, kUsed}, [](size_t) { return 0; });
+      auto* const first = reinterpret_cast<int32_t*>(op.memory.back().data());
+      for (int64_t t = 0; t < kRows; ++t) choose_experts(rng, first + t * kUsed, kUsed, kExperts);
+      return id;
+    };
+    const Shape stacked{kExperts, kHidden, kModel}, slots{kTokens, kUsed, kHidden}, tokens{kTokens, kModel};
+    const ProductGradAttrs round{1, type};
+    OneOp op[8];
+    MOE_TRY(bench(Op::kLinear, {x(op[0], tokens), weight(op[0], {kModel, kModel})}, ScaleAttrs{}, op[0]));
+    MOE_TRY(bench(Op::kLinearDx, {x(op[1], tokens), weight(op[1], {kModel, kModel})}, ScaleAttrs{}, op[1]));
+    MOE_TRY(bench(Op::kLinearDw, {x(op[2], tokens), x(op[2], tokens), state(op[2], {kModel, kModel})}, round, op[2]));
+    MOE_TRY(bench(Op::kMoeLinear, {x(op[3], tokens), ids(op[3]), weight(op[3], stacked)}, NoAttrs{}, op[3]));
+    MOE_TRY(bench(Op::kMoeLinearDx, {x(op[4], slots), ids(op[4]), weight(op[4], stacked)}, MoeGradAttrs{}, op[4]));
+    MOE_TRY(bench(Op::kMoeLinearDw, {x(op[5], slots), x(op[5], tokens), ids(op[5]), kNone, kNone, state(op[5], stacked)}, round,
+                  op[5]));
+    MOE_TRY(bench(Op::kCrossEntropyGrad,
+                  {x(op[6], tokens), weight(op[6], {kVocabulary, kModel}),
+                   i32(op[6], {kTokens}, [](size_t i) { return static_cast<int32_t>(i); }), x(op[6], {kTokens}), kNone, kNone,
+                   kNone, state(op[6], {kVocabulary, kModel})},
+                  CrossEntropyAttrs{}, op[6]));
+    if (type != DType::kF32) return Status::Ok();
+    AttentionAttrs a;
+    a.n_head = kHeads, a.n_kv_head = kKeyHeads, a.head_dim = a.v_dim = kHead, a.scale = 0.18f;
+    const Shape q{kTokens, kHeads * kHead}, k{kTokens, kKeyHeads * kHead};
+    MOE_TRY(bench(Op::kAttentionGrad,
+                  {x(op[7], q), x(op[7], k), x(op[7], k), x(op[7], q), x(op[7], q),
+                   i32(op[7], {kTokens}, [](size_t i) { return static_cast<int32_t>(i % kLength); }),
+                   i32(op[7], {kTokens}, [](size_t i) { return static_cast<int32_t>(i / kLength); })},
+                  a, op[7]));
+    OneOp update;
+    const Shape all{4096, 1024};
+    const ValueId w = state(update, all), grad = state(update, all), m = state(update, all);
+    const ValueId v = update.input<float>(DType::kF32, all, 1, ValueKind::kState, [](size_t) { return 1.0f; });
+    const float numbers[8] = {1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 0.1f, 0.05f};
+    const ValueId hyper = update.input<float>(DType::kF32, {8}, 1, ValueKind::kInput, [&](size_t i) { return numbers[i]; });
+    return bench(Op::kAdamW, {w, grad, m, v, kNone, hyper}, NoAttrs{}, update);
   }
 
   // k different ones.
