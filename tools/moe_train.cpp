@@ -5,6 +5,7 @@
 #include "tools/train_export.h"
 #include "tools/train_plot.h"
 #include "tools/train_run.h"
+#include "tools/train_upcycle.h"
 #include "tools/train_yaml.h"
 #include "tools/xz_source.h"
 
@@ -63,14 +64,17 @@ int main(int argc, char** argv) {
   RunArguments run;
   ExportArguments exported;
   PlotArguments plot;
+  UpcycleArguments upcycle;
   app.require_subcommand(1);
   add_corpus_commands(app, corpus);
   add_run_command(app, run);
   add_export_command(app, exported);
   add_plot(app, plot);
+  add_upcycle_command(app, upcycle);
   return program.run(argc, argv, [&] {
     if (app.got_subcommand("run")) return run_command(program, run);
     if (app.got_subcommand("export")) return run_export(program, exported);
+    if (app.got_subcommand("upcycle")) return run_upcycle(program, upcycle);
     if (app.got_subcommand("plot")) return plot_log(program, plot);
     return run_corpus_command(program, corpus);
   });

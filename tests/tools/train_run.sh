@@ -164,3 +164,13 @@ if [ -w /dev/full ]; then
   train export "$work/whole/checkpoint.gguf" -o "$work/full.gguf"
   check train_export_full_disk 1 err 'No space'
 fi
+
+try "$bin/moe-inspect" synth "$work/dense.gguf" --arch llama --set n_layer=1 --set d_model=32 --set n_head=2 --set head_dim=16 \
+  --set d_ff=64 --set n_expert=0 --set n_expert_used=0 --vocab-from "$work/v.gguf"
+check train_upcycle_dense 0
+train upcycle "$work/dense.gguf" -o "$work/moe.gguf" --copies 4 --used 2 --slices 2 --seed 1
+check train_upcycle 0 out '8 experts a layer, 4 used'
+train run "$@" -o "$work/up" --steps 5 --set model.arch= --init "$work/moe.gguf" --set data.corpora.0.tokens="$work/t.tok"
+check train_upcycle_trains 0 out '5 steps'
+train upcycle "$work/model.bin" -o "$work/x.gguf" --seed 1
+check train_upcycle_of_experts 1 err 'wanted a dense model'
