@@ -213,6 +213,12 @@ Status Trainer::build_update() {
   c.max_tokens = c.max_outputs = 1;
   MOE_ASSIGN(update_run_, backend_->compile(update_.graph, c));
   MOE_ASSIGN(norm_run_, backend_->compile(norm_.graph, c));
+  diversity_ = build_diversity_graph(parameters_);
+  const bool diverse = options_.diversity_loss > 0 && !diversity_.experts.empty();
+  if (diverse) {
+    MOE_ASSIGN(diversity_run_, backend_->compile(diversity_.graph, c));
+    MOE_TRY(diversity_run_->bind(diversity_.strength, {&options_.diversity_loss, DType::kF32, {1}}));
+  }
   for (size_t i = 0; i < update_.groups.size(); ++i)
     MOE_TRY(update_run_->bind(update_.groups[i].hyper, {hyper_[i].data(), DType::kF32, {8}}));
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -230,6 +236,11 @@ Status Trainer::build_update() {
     MOE_TRY(update_run_->bind(s.v, f32(moments_[i].v.data())));
     if (s.copy != kNone) MOE_TRY(update_run_->bind(s.copy, {w->copy.data(), DType::kBF16, p.shape}));
     MOE_TRY(norm_run_->bind(norm_.grads[i], f32(moments_[i].grad.data())));
+    for (const DiversityGraph::Experts& e : diversity_.experts) {
+      if (!diverse || e.parameter != i) continue;
+      MOE_TRY(diversity_run_->bind(e.w, f32(master)));
+      MOE_TRY(diversity_run_->bind(e.grad, f32(moments_[i].grad.data())));
+    }
   }
   return Status::Ok();
 }
@@ -411,7 +422,18 @@ Result<TrainPass::Losses> Trainer::run_narrow(const DatasetBatch& b, int64_t ind
   return narrow_->losses();
 }
 
+Status Trainer::add_diversity(StepReport& report) {
+  if (!diversity_run_) return Status::Ok();
+  MOE_TRY(diversity_run_->run(RunShape{}));
+  for (const DiversityGraph::Experts& e : diversity_.experts) {
+    MOE_ASSIGN(const Tensor loss, diversity_run_->read(e.loss));
+    report.diversity += static_cast<double>(loss.f32()[0]) / static_cast<double>(diversity_.experts.size());
+  }
+  return Status::Ok();
+}
+
 Status Trainer::finish_step(StepReport& report) {
+  MOE_TRY(add_diversity(report));
   MOE_TRY(norm_run_->run(RunShape{}));
   std::vector<float> sums;
   for (const ValueId id : norm_.sums) {

@@ -136,6 +136,7 @@ class Trainer {
   Status run_batches(StepReport& report);
   Result<TrainPass::Losses> run_narrow(const DatasetBatch& batch, int64_t index, float share);
   Status check_losses(const TrainPass::Losses& losses, const char* pass) const;
+  Status add_diversity(StepReport& report);
   Status finish_step(StepReport& report);
   std::string fingerprint() const;
 
@@ -150,7 +151,8 @@ class Trainer {
   std::vector<Moments> moments_;  // (n parameters)
   UpdateGraph update_;
   NormGraph norm_;
-  std::unique_ptr<Executable> update_run_, norm_run_;
+  DiversityGraph diversity_;
+  std::unique_ptr<Executable> update_run_, norm_run_, diversity_run_;
   std::vector<std::array<float, 8>> hyper_;  // (n groups)
   std::vector<int> n_experts_;               // (n layers)
   std::vector<std::vector<float>> bias_;     // (n layers, n_experts) selection biases

@@ -329,6 +329,40 @@ TEST_CASE("selection biases and the Switch loss both even out the use of experts
   CHECK(variation(0, 0.01f) < 0.6 * without);
 }
 
+TEST_CASE("the diversity loss drives experts apart") {
+  const auto cosine = [](float strength) {
+    Training s;
+    s.options.diversity_loss = strength;
+    const std::unique_ptr<Trainer> t = s.trainer();
+    return run_steps(*t, 30).back().diversity;
+  };
+  const double weak = cosine(1e-9f), strong = cosine(10);
+  CHECK(weak > 0);
+  CHECK(strong < 0.5 * weak);
+}
+
+TEST_CASE("no expert takes more tokens than its capacity, whatever becomes of the rest") {
+  for (const Overflow overflow : {Overflow::kDrop, Overflow::kRandom, Overflow::kNext}) {
+    Training s;
+    s.options.capacity_factor = 1, s.options.overflow = overflow, s.options.switch_loss = 0;
+    const std::unique_ptr<Trainer> t = s.trainer();
+    const std::vector<StepReport> r = run_steps(*t, 10);
+    CHECK(r.back().loss < r.front().loss);
+    const double slots = 10.0 * 4 * 32 * 2;
+    for (const size_t layer : {size_t{0}, size_t{1}}) {
+      const LayerUsage u = t->usage(layer);
+      uint64_t used = 0;
+      for (const uint64_t n : u.uses) {
+        used += n;
+        CHECK(static_cast<double>(n) <= slots / 6 + 10);
+      }
+      CHECK(static_cast<double>(used) <= slots);
+      if (overflow == Overflow::kDrop) CHECK(static_cast<double>(used) < 0.98 * slots);
+      if (overflow != Overflow::kDrop) CHECK(static_cast<double>(used) > 0.98 * slots);
+    }
+  }
+}
+
 TEST_CASE("options that make no sense for the model are refused by name") {
   const auto message = [](auto&& change) {
     Training s;
