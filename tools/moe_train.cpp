@@ -13,7 +13,7 @@ namespace moe::tools {
 namespace {
 
 struct RunArguments {
-  std::string config, out, init;
+  std::string config, out, init, teacher;
   std::vector<std::string> set;
   int64_t steps = 0;
   bool describe = false;
@@ -27,6 +27,7 @@ void add_run_command(CLI::App& app, RunArguments& a) {
       ->allow_extra_args(false);
   run->add_option("--steps", a.steps, "train.steps")->check(CLI::PositiveNumber);
   run->add_option("--init", a.init, "GGUF file to go on from");
+  run->add_option("--teacher", a.teacher, "bigger model of the same vocabulary to learn from");
   run->add_option("-o,--out", a.out, "folder for checkpoint, log and samples");
   run->add_flag("--resume", a.options.resume, "goes on from the folder's checkpoint, bit for bit");
   run->add_flag("--overwrite", a.options.overwrite, "begins anew where the folder holds a run")->excludes("--resume");
@@ -44,6 +45,7 @@ Status run_command(Program& program, const RunArguments& a) {
   }
   if (a.steps > 0) entries.push_back({"train.steps", std::to_string(a.steps), "--steps"});
   if (!a.init.empty()) entries.push_back({"init", a.init, "--init"});
+  if (!a.teacher.empty()) entries.push_back({"teacher", a.teacher, "--teacher"});
   if (!a.out.empty()) entries.push_back({"out", a.out, "--out"});
   if (program.common().seed) entries.push_back({"seed", std::to_string(*program.common().seed), "--seed"});
   for (const std::string& text : a.set) entries.push_back(or_usage("--set", parse_set(text)));

@@ -170,6 +170,7 @@ class Run {
       if (due(config_.validate_every, r.step) || last) {
         progress.finish();
         MOE_TRY(validate());
+        tell_usage();
       }
       if (due(config_.checkpoint_every, r.step) || last) {
         progress.finish();
@@ -204,6 +205,23 @@ class Run {
       MOE_TRY(log_->append(row));
     }
     return Status::Ok();
+  }
+
+  // Experts whose use is further from their fair share than the threshold says, on stderr.
+  void tell_usage() const {
+    const auto list = [](const std::vector<int>& experts) {
+      std::string text;
+      for (const int e : experts) text += (text.empty() ? "" : ", ") + std::to_string(e);
+      return text;
+    };
+    for (size_t i = 0; i < trainer_->n_experts().size(); ++i) {
+      if (trainer_->n_experts()[i] == 0) continue;
+      const LayerUsage u = trainer_->usage(i);
+      if (u.over.empty() && u.under.empty()) continue;
+      std::fprintf(stderr, "step %s  layer %zu: use varies by %.2f%s%s%s%s\n", format_grouped(trainer_->steps()).c_str(), i,
+                   u.variation, u.over.empty() ? "" : "; experts used too much: ", list(u.over).c_str(),
+                   u.under.empty() ? "" : "; too little: ", list(u.under).c_str());
+    }
   }
 
   // Held-out text of every corpus, and of all together as the mean over the corpora's targets.
