@@ -7,6 +7,8 @@
 //   w, elements 0..15 of a group:  [ row 0: 0..15 | row 1: 0..15 | ... ]  next register: elements 16..31
 //   x:                             [        0..15 |        0..15 | ... ]
 //
+// Where a register has no more than 16 bytes (ARM), it is the sums that lie so.
+//
 // Four registers of rows, a quad, make the kPanelRows lanes in which the float steps are the panel's, in its order: same bits.
 // Quad q holds rows q · kRowLanes ..; transposing puts row q · kRowLanes + l into lane 4 l + q.
 //
@@ -17,83 +19,16 @@
 #include "backends/cpu/dot/unpack.inl"
 //
 #include "backends/cpu/dot/a8.inl"
+#include "backends/cpu/dot/read_ahead.inl"
 
 namespace moe::cpu {
 namespace {
 
-static_assert(kPanelRows == 4 * kRowLanes);
-
-constexpr int kRowSpan = 16;
-
 template <class F>
 constexpr int kScalesOfChunk = kChunk / F::kGroup;
-template <class F>
-constexpr int kChunkBytes = sizeof(typename F::Block) * (kChunk / F::kBlock);
 
 // Row of the call's block of kPanelRows in lane i.
 constexpr int row_of_lane(int i) { return i % 4 * kRowLanes + i / 4; }
-
-// Lines of kPanelRows rows of a chunk, and how many of them are asked for at once: some with every piece of a quad, the rest
-// with the chunk's scales, so that memory always has work.
-template <class F>
-constexpr int kChunkLines = (kPanelRows * kChunkBytes<F> + 63) / 64;
-template <class F>
-constexpr int kPieceLines = kChunkLines<F> / (4 * F::kRaws);
-template <class F>
-constexpr int kScaleLines = kChunkLines<F> - 4 * F::kRaws* kPieceLines<F>;
-
-// Asks for what lies ahead in the order of addresses, not beyond the call's rows. Measured on one core of an EPYC (Zen 5): a
-// quad and 2 KB, but 11 KB at least; the four streams alone, without this, read 10 GB/s instead of 30. Of rows too long for the
-// first-level cache to hold a quad, each is read ahead by itself.
-constexpr int64_t kLeastAhead = 11 << 10, kBeyondQuad = 2 << 10, kLongQuad = 24 << 10;
-struct ReadAhead {
-  const char* line;     // the next to ask for
-  const char* row_end;  // where the row ends that it is in, or all of them where they lie without gaps
-  const char* end;
-  int64_t distance, row_bytes, gap;  // gap: what narrow experts leave out of each row
-  bool along_rows;
-
-  template <class F>
-  static ReadAhead of(const DotArgs& args) {
-    const char* first = static_cast<const char*>(args.w);
-    const auto stride = static_cast<int64_t>(args.w_stride);
-    const int64_t row = args.n_in / F::kBlock * static_cast<int64_t>(sizeof(typename F::Block));
-    const char* end = first + (args.n_rows - 1) * stride + row;
-    if (kRowLanes * row > kLongQuad) return {end - 1, end, end, 0, row, 0, true};
-    const int64_t read = kRowLanes * row, least = read + kBeyondQuad > kLeastAhead ? read + kBeyondQuad : kLeastAhead;
-    ReadAhead ahead{first, end, end, least + 4 * read * kScaleLines<F> / kChunkLines<F>, row, stride - row, false};
-    ahead.row_end = ahead.gap > 0 ? first + row : end;
-    for (int64_t i = 0; i < ahead.distance; i += 64) ahead.ask<1>();
-    return ahead;
-  }
-  void start_panel(const char* rows) {
-    if (along_rows) return;
-    const int64_t n = gap > 0 ? distance / row_bytes : 0;
-    const char* row = rows + n * (row_bytes + gap);
-    line = row + (distance - n * row_bytes);
-    if (gap > 0) row_end = row + row_bytes;
-    if (line >= end) line = end - 1, row_end = end;
-  }
-  template <int kLines>
-  __attribute__((always_inline)) void ask() {
-    MOE_UNROLL for (int i = 0; i < kLines; ++i) {
-      __builtin_prefetch(line);
-      line += 64;
-      if (line >= row_end) next_row();
-    }
-  }
-  void next_row() {
-    if (gap > 0 && row_end < end)
-      line = row_end + gap, row_end = line + row_bytes;
-    else
-      line = end - 1;
-  }
-};
-
-__attribute__((always_inline)) inline void read_ahead_along(const void* row, int64_t bytes) {
-  const char* p = static_cast<const char*>(row) + kBeyondQuad;
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
-}
 
 // The tokens' activations; those of a short last chunk in a copy that zeros continue.
 struct RowActivations {
@@ -134,36 +69,11 @@ struct WeightRows {
   const Block* chunk(int row, int64_t c) const { return kBlocks == 1 || c < n_full ? rows[row] + c * kBlocks : last[row]; }
 };
 
-// rows: (kRowLanes) one chunk of each; dots: (n_tokens, kScalesOfChunk / 4, 4, kRowLanes, 4), of which this is one quad
+// rows: (kRowLanes) one chunk of each; dots: (n_tokens, kScalesOfChunk / 4, 4, kRowLanes, 4), of which this is one quad. See
+// dot/quad_shared.inl for rows that share a register, dot/quad_apart.inl for those with one each.
 template <class F>
-inline void dot_quad(const typename F::Block* const* rows, const RowActivations& x, int64_t chunk, ReadAhead& ahead,
-                     int32_t* dots) {
-  constexpr int kPiece = 32 * kRowLanes;
-  alignas(64) uint8_t w[kChunk * kRowLanes];
-  alignas(64) uint8_t packed[kPacked<F> ? F::kRaws * kPiece : 64];
-  uint8_t* raw = kPacked<F> ? packed : w;
-  if constexpr (!kSpreadReads) ahead.ask<F::kRaws * kPieceLines<F>>();
-  MOE_UNROLL for (int i = 0; i < F::kRaws; ++i) {
-    Bytes32 piece[kRowLanes];
-    if constexpr (kSpreadReads) ahead.ask<kPieceLines<F>>();
-    for (int r = 0; r < kRowLanes; ++r) piece[r] = F::raw(rows[r], i, kChunk / F::kBlock);
-    split_rows(piece, raw + i * kPiece);
-  }
-  if constexpr (kPacked<F>) F::template unpack<RowBytes<F>, kRowVecs>(raw, w);
-
-  for (int t = 0; t < x.n_tokens; ++t) {
-    const BlockA8* block = x.chunk(t, chunk);
-    MOE_UNROLL for (int g = 0; g < kScalesOfChunk<F>; g += 4) {
-      I32 sums[4];
-      MOE_UNROLL for (int i = 0; i < 4; ++i) {
-        const int at = (g + i) * F::kGroup;
-        sums[i] = dot_lanes<F>(w + at * kRowLanes, block[at / 32].q + at % 32);
-      }
-      store(dots, add_across(sums));
-      dots += 4 * kPanelRows;
-    }
-  }
-}
+inline void dot_quad(const typename F::Block* const* rows, const RowActivations& x, int64_t chunk,
+                     ReadAhead<kSpreadReads>& ahead, int32_t* dots);
 
 // part + scale · dot + bias · sum for dwords kFirst .. kFirst + kCount of the block x
 template <class F, int kFirst, int kCount>
@@ -208,7 +118,7 @@ inline void staged_scales(uint16_t* words, float* scale, float* bias) {
 
 // Rows r .. r + n of the call, n ≤ kPanelRows, against all its tokens.
 template <class F>
-inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r, int n, ReadAhead& ahead) {
+inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r, int n, ReadAhead<kSpreadReads>& ahead) {
   constexpr int kTokenSize = kScalesOfChunk<F> * kPanelRows;
   alignas(64) int32_t dots[kRowSpan * kRowTokens * kTokenSize];
   alignas(64) float scale[kTokenSize], bias[kTokenSize];
@@ -222,10 +132,12 @@ inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r,
     const int64_t end = begin + kRowSpan < n_chunks ? begin + kRowSpan : n_chunks;
     for (int q = 0; q < 4; ++q) {
       int32_t* to = dots + q * 4 * kRowLanes;
+      if constexpr (!kSpreadReads) ahead.start_quad<F>(r + q * kRowLanes, begin);
       for (int64_t chunk = begin; chunk < end; ++chunk, to += x.n_tokens * kTokenSize) {
         const typename F::Block* rows[kRowLanes];
         for (int i = 0; i < kRowLanes; ++i) rows[i] = w.chunk(q * kRowLanes + i, chunk);
         for (int i = 0; ahead.along_rows && i < kRowLanes; ++i) read_ahead_along(rows[i], kChunkBytes<F>);
+        if constexpr (!kSpreadReads) ahead.ask_chunk<F>();
         dot_quad<F>(rows, x, chunk, ahead, to);
         uint16_t* staged = words + (chunk - begin) * kChunkWords;
         if constexpr (F::kScales > 0) stage_words<F, 0>(rows, q, staged);
@@ -261,7 +173,7 @@ inline void a8_few_rows(const DotArgs& args, const RowActivations& x, int64_t r,
 template <class F>
 void dot_a8_few(const DotArgs& args) {
   const RowActivations x(args);
-  ReadAhead ahead = ReadAhead::of<F>(args);
+  auto ahead = ReadAhead<kSpreadReads>::of<F>(args);
   for (int64_t r = 0; r < args.n_rows; r += kPanelRows) {
     ahead.start_panel(static_cast<const char*>(args.w) + static_cast<size_t>(r) * args.w_stride);
     a8_few_rows<F>(args, x, r, static_cast<int>(args.n_rows - r < kPanelRows ? args.n_rows - r : kPanelRows), ahead);

@@ -45,6 +45,7 @@ template <class Format>
 constexpr int kPanelOffset = Format::kRaws == 8 ? Format::kOffset : 0;
 
 constexpr bool kQuadWords = false;
+constexpr bool kSpreadReads = false;
 
 struct I32 {
   int32x4_t low, high;

@@ -7,12 +7,15 @@
 
 #include "backends/cpu/vec/avx2.h"
 
+#define MOE_TILE
+
 namespace moe::cpu {
 namespace {
 
 constexpr int kPanelRows = 8;
 constexpr int kPanelVecs = 8;
 constexpr bool kQuadWords = false;
+constexpr bool kSpreadReads = true;
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 template <class Format>

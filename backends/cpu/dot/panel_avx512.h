@@ -7,12 +7,15 @@
 
 #include "backends/cpu/vec/avx512.h"
 
+#define MOE_TILE
+
 namespace moe::cpu {
 namespace {
 
 constexpr int kPanelRows = 16;
 constexpr int kPanelVecs = 8;
 constexpr bool kQuadWords = true;  // has stage_quad_words
+constexpr bool kSpreadReads = true;
 constexpr int kTilePanels = 2;
 constexpr int kTileTokens = 6;
 template <class Format>

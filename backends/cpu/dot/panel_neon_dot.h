@@ -5,6 +5,8 @@
 
 #include "backends/cpu/dot/panel_arm.h"
 
+#define MOE_TILE
+
 namespace moe::cpu {
 namespace {
 

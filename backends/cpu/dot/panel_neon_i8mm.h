@@ -12,6 +12,8 @@
 
 #include "backends/cpu/dot/panel_arm.h"
 
+#define MOE_TILE
+
 namespace moe::cpu {
 namespace {
 

@@ -3,12 +3,15 @@
 
 #include "backends/cpu/vec/scalar.h"
 
+#define MOE_TILE  // how a8_tile is declared: GCC chooses whether it is inlined
+
 namespace moe::cpu {
 namespace {
 
 constexpr int kPanelRows = 1;
-constexpr int kPanelVecs = 2;  // PanelBytes that hold 32 elements of every row
-constexpr bool kQuadWords = false;
+constexpr int kPanelVecs = 2;        // PanelBytes that hold 32 elements of every row
+constexpr bool kQuadWords = false;   // has stage_quad_words, for the words of four rows at once
+constexpr bool kSpreadReads = true;  // asks for weights ahead a few lines at a time, not a chunk
 constexpr int kTilePanels = 1;
 constexpr int kTileTokens = 4;
 constexpr int kRowTokens = 0;

@@ -8,8 +8,7 @@ namespace {
 
 constexpr int kRowLanes = 2;
 constexpr int kRowTokens = 4;
-constexpr bool kSpreadReads = true;  // asks for bytes ahead with every piece, not once a chunk
-constexpr int kRowVecs = 2;          // RowBytes that hold 32 elements of every row
+constexpr int kRowVecs = 2;  // RowBytes that hold 32 elements of every row
 template <class Format>
 using RowBytes = U8x32;
 

@@ -9,35 +9,17 @@ namespace {
 
 constexpr int kRowLanes = 2;
 constexpr int kRowTokens = 1;
-constexpr bool kSpreadReads = false;  // q8_0 790 → 593 instructions for 1,000 multiply-adds
-constexpr int kRowVecs = 4;
-template <class Format>
-using RowBytes = PanelBytes<Format>;
 
-// (kRowLanes, 32 bytes) → (2, kRowLanes, 16 bytes)
-inline void split_rows(const Bytes32* rows, uint8_t* out) {
-  vst1q_u8(out, rows[0].low);
-  vst1q_u8(out + 16, rows[1].low);
-  vst1q_u8(out + 32, rows[0].high);
-  vst1q_u8(out + 48, rows[1].high);
-}
-
-// What dot_lanes counts too much for each unit of the sum of the activations.
+// What dot_row counts too much for each unit of the sum of the activations.
 template <class Format>
 constexpr int kRowOffset = kPanelOffset<Format>;
 
-// kPieces times 16 bytes of a row, kRowLanes apart: four sums that together are their dot product.
+// kPieces times 16 bytes of a row: four sums that together are their dot product.
 template <int kPieces>
 inline int32x4_t dot_row(const uint8_t* w, const int8_t* x) {
   const int32x4_t sums = vdotq_s32(vdupq_n_s32(0), vreinterpretq_s8_u8(vld1q_u8(w)), vld1q_s8(x));
   if constexpr (kPieces == 1) return sums;
-  return vdotq_s32(sums, vreinterpretq_s8_u8(vld1q_u8(w + 16 * kRowLanes)), vld1q_s8(x + 16));
-}
-
-// w: (kGroup / 16, kRowLanes, 16); x: (kGroup) → in each register four sums, which together are that row's dot product
-template <class Format>
-inline I32 dot_lanes(const uint8_t* w, const int8_t* x) {
-  return {dot_row<Format::kGroup / 16>(w, x), dot_row<Format::kGroup / 16>(w + 16, x)};
+  return vdotq_s32(sums, vreinterpretq_s8_u8(vld1q_u8(w + 16)), vld1q_s8(x + 16));
 }
 
 // In each register: the sum over it of v[0], of v[1], of v[2], of v[3].

@@ -38,13 +38,13 @@ inline Bytes32 nibble_pair(const Block* b, int i, int n_blocks) {
   return load16x2(b[2 * i].qs, b[2 * i + 1 < n_blocks ? 2 * i + 1 : 2 * i].qs);
 }
 
-// Two blocks of 16 bytes: the low nibbles are elements 0..15, the high ones 16..31.
-template <class B, int V, class Fn>
+// Blocks of 16 bytes with kGap between them: the low nibbles are elements 0..15, the high ones 16..31.
+template <class B, int V, int kGap, class Fn>
 inline void unpack_nibble_pairs(const uint8_t* raw, uint8_t* out, Fn finish) {
   constexpr int kBytes = sizeof(B);
   for (int half = 0; half < kChunk / 32; ++half) {
     MOE_UNROLL for (int v = 0; v < V / 2; ++v) {
-      const B x = load_bytes(raw + (half * (V / 2) + v) * kBytes, B{});
+      const B x = load_bytes(raw + (half * (V / 2) + v) * kBytes + half * kGap, B{});
       store_bytes(out + (half * V + v) * kBytes, finish(bits(x, 0, 4)));
       store_bytes(out + (half * V + V / 2 + v) * kBytes, finish(bits(x, 4, 4)));
     }
@@ -140,9 +140,9 @@ struct Q4_0 : LegacyFormat {
   using Block = BlockQ4_0;
   static constexpr int kOffset = 8;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
-  template <class B, int V>
+  template <class B, int V, int kGap = 0>
   static void unpack(const uint8_t* raw, uint8_t* out) {
-    unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
+    unpack_nibble_pairs<B, V, kGap>(raw, out, [](B x) { return x; });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
   static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<Q4_0, 0>(rows, n, scale); }
@@ -153,9 +153,9 @@ struct Q4_1 : LegacyFormat {
   static constexpr int kScales = 2;
   static constexpr bool kBias = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
-  template <class B, int V>
+  template <class B, int V, int kGap = 0>
   static void unpack(const uint8_t* raw, uint8_t* out) {
-    unpack_nibble_pairs<B, V>(raw, out, [](B x) { return x; });
+    unpack_nibble_pairs<B, V, kGap>(raw, out, [](B x) { return x; });
   }
   static void scales(const Block* b, int n, float* scale, float* bias) {
     half_scales(b, n, scale);
@@ -201,11 +201,11 @@ struct IQ4_NL : LegacyFormat {
   static constexpr int kMax = 127;
   static constexpr bool kSigned = true;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
-  template <class B, int V>
+  template <class B, int V, int kGap = 0>
   static void unpack(const uint8_t* raw, uint8_t* out) {
     int8_t levels[16];
     for (int q = 0; q < 16; ++q) levels[q] = iq4_nl_level(q);
-    unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
+    unpack_nibble_pairs<B, V, kGap>(raw, out, [&](B x) { return lookup(levels, x); });
   }
   static void scales(const Block* b, int n, float* scale, float*) { half_scales(b, n, scale); }
   static void panel_scales(const Block* const* rows, int n, float* scale, float*) { panel_words<IQ4_NL, 0>(rows, n, scale); }
@@ -215,11 +215,11 @@ struct MXFP4 : LegacyFormat {
   using Block = BlockMXFP4;
   static constexpr int kOffset = 16, kMax = 28, kScaleBytes = 1;
   static Bytes32 raw(const Block* b, int i, int n_blocks) { return nibble_pair(b, 2 * i < n_blocks ? i : 0, n_blocks); }
-  template <class B, int V>
+  template <class B, int V, int kGap = 0>
   static void unpack(const uint8_t* raw, uint8_t* out) {
     int8_t levels[16];
     for (int q = 0; q < 16; ++q) levels[q] = static_cast<int8_t>(mxfp4_level(q) + kOffset);
-    unpack_nibble_pairs<B, V>(raw, out, [&](B x) { return lookup(levels, x); });
+    unpack_nibble_pairs<B, V, kGap>(raw, out, [&](B x) { return lookup(levels, x); });
   }
   static void scales(const Block* b, int n, float* scale, float*) {
     for (int i = 0; i < 8; ++i) scale[i] = i < n ? mxfp4_scale(b[i].e) : 0.0f;

@@ -3,7 +3,7 @@
 #include "backends/cpu/dot/rows_neon_dot.h"
 #include "backends/cpu/dot/tile_rows.inl"
 //
-#include "backends/cpu/dot/a8_rows.inl"
+#include "backends/cpu/dot/quad_apart.inl"
 #include "backends/cpu/isa/table.inl"
 #include "backends/cpu/kernels.h"
 
