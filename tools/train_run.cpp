@@ -1,5 +1,10 @@
 #include "tools/train_run.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -27,6 +32,28 @@ Result<Dataset> open_data(const RunConfig& c, DatasetSplit split, std::span<cons
   if (split == DatasetSplit::kHeldOut) o.shuffle = false, o.max_epochs = 1, o.span = 0;
   return Dataset::create(std::move(opened), o);
 }
+
+// Held by the run that writes to a folder; the system lets go of it when the process ends, however it ends.
+class FolderLock {
+ public:
+  FolderLock() = default;
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  Status take(const std::string& path) {
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd_ < 0) return Status::Io(path + ": " + std::strerror(errno));
+    if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
+    if (errno != EWOULDBLOCK) return Status::Ok();  // a file system without locks
+    return Status::InvalidArgument(path + " is locked: another run writes to this folder");
+  }
+
+ private:
+  int fd_ = -1;
+};
 
 // One training run: what the configuration names, opened.
 class Run {
@@ -66,6 +93,7 @@ class Run {
     std::error_code error;
     fs::create_directories(folder_, error);
     if (error) return Status::Io(config_.out + ": " + error.message());
+    MOE_TRY(lock_.take(path("lock")));
     const bool there = fs::exists(checkpoint());
     if (there && !options_.resume && !options_.overwrite)
       return Status::InvalidArgument(checkpoint() + " is there already\n  --resume goes on from it, --overwrite begins anew");
@@ -89,7 +117,7 @@ class Run {
     for (Valid& v : valid_) v.start = v.data.position();
     if (options_.resume && there) {
       MOE_TRY(trainer_->restore(checkpoint()));
-      resumed_ = true;
+      resumed_ = true, saved_ = trainer_->steps();
     } else if (options_.resume) {
       program_.warn("there is no " + checkpoint() + ": the run begins anew");
     }
@@ -159,29 +187,37 @@ class Run {
       }
       StepReport r;
       MOE_TRY(trainer_->step(r));
+      if (r.step_tokens == 0) {
+        progress.finish();
+        program_.warn("the data are used up after " + format_grouped(trainer_->steps()) + " steps (data.epochs)");
+        break;
+      }
       seconds_ += r.seconds;
       const double rate = static_cast<double>(r.step_tokens) / r.seconds;
       MOE_TRY(log_step(r, rate));
       smooth = smooth == 0 ? r.loss : 0.98 * smooth + 0.02 * r.loss;
-      progress.update(static_cast<double>(r.step - first), "loss " + format_fixed(r.loss, 3) + " (" + format_fixed(smooth, 3) +
+      progress.update(static_cast<double>(r.step - first), "step " + format_grouped(r.step) + "  loss " +
+                                                               format_fixed(r.loss, 3) + " (" + format_fixed(smooth, 3) +
                                                                ")  " + format_grouped(std::llround(rate)) + " tok/s");
       if (due(config_.usage_every, r.step)) MOE_TRY(log_usage());
-      const bool last = r.step == total;
-      if (due(config_.validate_every, r.step) || last) {
+      if (due(config_.validate_every, r.step)) {
         progress.finish();
         MOE_TRY(validate());
         tell_usage();
       }
-      if (due(config_.checkpoint_every, r.step) || last) {
+      if (due(config_.checkpoint_every, r.step)) {
         progress.finish();
         MOE_TRY(save());
       }
       if (due(config_.sample_every, r.step)) {
         progress.finish();
-        if (!due(config_.checkpoint_every, r.step) && !last) MOE_TRY(save());
+        if (saved_ != r.step) MOE_TRY(save());
         MOE_TRY(sample());
       }
     }
+    progress.finish();
+    if (validated_ != trainer_->steps()) MOE_TRY(validate());
+    if (saved_ != trainer_->steps()) MOE_TRY(save());
     return Status::Ok();
   }
 
@@ -226,6 +262,7 @@ class Run {
 
   // Held-out text of every corpus, and of all together as the mean over the corpora's targets.
   Status validate() {
+    validated_ = trainer_->steps();
     std::vector<std::string> variants = {""};
     variants.insert(variants.end(), config_.valid_variants.begin(), config_.valid_variants.end());
     for (const std::string& variant : variants) {
@@ -262,6 +299,7 @@ class Run {
 
   Status save() {
     MOE_TRY(trainer_->save(checkpoint()));
+    saved_ = trainer_->steps();
     return log_->append(event("checkpoint", "checkpoint.gguf"));
   }
 
@@ -317,6 +355,7 @@ class Run {
   const RunConfig& config_;
   TrainRunOptions options_;
   fs::path folder_;
+  FolderLock lock_;
   std::unique_ptr<Model> teacher_;
   std::unique_ptr<Trainer> trainer_;
   std::vector<Valid> valid_;
@@ -324,7 +363,8 @@ class Run {
   std::optional<TrainLog> log_;
   nlohmann::ordered_json results_ = nlohmann::ordered_json::object();
   bool resumed_ = false;
-  double seconds_ = 0;  // trained, before a resume too
+  int64_t saved_ = -1, validated_ = -1;  // steps
+  double seconds_ = 0;                   // trained, before a resume too
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 //   OUT/checkpoint.gguf   all that the next step depends on; moe-run runs it
 //   OUT/log.csv           one row a step and an event: train_log.h
 //   OUT/samples.txt       text that the model wrote on the way
+//   OUT/lock              held while a run writes to the folder
 #pragma once
 
 #include "tools/common.h"

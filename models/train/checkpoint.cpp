@@ -74,6 +74,7 @@ std::string Trainer::fingerprint() const {
   line("usage_window", o.usage.window), line("k_min", o.k_min), line("k_max", o.k_max);
   for (const double w : o.widths) real("width", w);
   real("narrow_share", o.narrow_share), real("narrow_weight", o.narrow_weight), real("narrow_mix", o.narrow_mix);
+  line("teacher", hash_to_hex(teacher_hash_));
   real("teacher_mix", teacher_pass_ ? o.teacher_mix : 0),
       real("teacher_temperature", teacher_pass_ ? o.teacher_temperature : 0);
   return text.str();

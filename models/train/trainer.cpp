@@ -263,6 +263,7 @@ Status Trainer::set_teacher(const Model& teacher) {
   for (size_t i = 0; i < topology.layers.size(); ++i)
     if (topology.layers[i].n_experts > 0)
       teacher_pass_->tables(i).fill(topology.layers[i], 1, teacher.routing_shape().layers[i].d_ff);
+  teacher_hash_ = teacher.hash();
   const float scale = teacher.config().logit_scale;
   MOE_ASSIGN(full_, build_pass(TrainPassKind::kReverse, options_.rows, teacher_head, scale == 0 ? 1 : 1 / scale));
   MOE_TRY(bind_gradients(*full_));
@@ -339,7 +340,13 @@ Status Trainer::step(StepReport& report) {
   report = {};
   const auto run = [&]() -> Status {
     batches_.resize(static_cast<size_t>(options_.accumulate));
-    for (DatasetBatch& b : batches_) MOE_TRY(data_.next(options_.rows, b));
+    int64_t n_targets = 0;
+    for (DatasetBatch& b : batches_) {
+      MOE_TRY(data_.next(options_.rows, b));
+      n_targets += b.n_targets;
+    }
+    if (n_targets == 0) return Status::Ok();
+    report.step_tokens = n_targets;
     MOE_TRY(run_batches(report));
     return finish_step(report);
   };
@@ -368,9 +375,8 @@ Status Trainer::check_losses(const TrainPass::Losses& l, const char* what) const
 Status Trainer::run_batches(StepReport& report) {
   for (Moments& m : moments_) MOE_TRY(set_zero(*backend_, m.grad));
   for (auto& uses : uses_) std::fill(uses.begin(), uses.end(), 0u);
-  int64_t n_targets = 0, narrow_targets = 0;
-  for (const DatasetBatch& b : batches_) n_targets += b.n_targets;
-  if (n_targets == 0) return Status::OutOfRange("the data are used up");
+  const int64_t n_targets = report.step_tokens;
+  int64_t narrow_targets = 0;
   const auto share = 1 / static_cast<float>(n_targets);
   double loss = 0, narrow_loss = 0, kl = 0;
   for (size_t i = 0; i < batches_.size(); ++i) {
@@ -407,7 +413,6 @@ Status Trainer::run_batches(StepReport& report) {
   if (narrow_targets > 0) report.narrow_loss = narrow_loss / static_cast<double>(narrow_targets);
   const int64_t kl_targets = teacher_pass_ ? n_targets : narrow_targets;
   if (kl_targets > 0) report.kl = kl / static_cast<double>(kl_targets);
-  report.step_tokens = n_targets;
   return Status::Ok();
 }
 

@@ -98,6 +98,7 @@ class Trainer {
   const std::vector<int>& n_experts() const { return n_experts_; }  // (n layers), 0: dense
   int64_t steps() const { return step_; }
   uint64_t tokens() const { return tokens_; }
+  // Over the last steps, of full passes, behind dropouts and capacity.
   LayerUsage usage(size_t layer) const { return usage_.usage(layer); }
   size_t memory_bytes() const;  // weights, gradients, moments and temporaries
   int64_t trained() const;      // numbers that learn
@@ -106,7 +107,8 @@ class Trainer {
   // this.
   Status set_teacher(const Model& teacher);
 
-  // One update. kOutOfRange when loss or gradients are not finite: names step and tensor, and weights stay as they were.
+  // One update; none, and no step_tokens in the report, when the data are used up. kOutOfRange when loss or gradients are not
+  // finite: names step and tensor, and weights stay as they were.
   Status step(StepReport& report);
   // Reads what is left of `data`, whose context is at most the training's. Weights stay as they are.
   Result<Evaluation> evaluate(Dataset& data, const EvaluationOptions& options);
@@ -160,6 +162,7 @@ class Trainer {
   std::vector<DatasetBatch> batches_;        // of the step at hand
   std::vector<double> token_bytes_;          // (n_vocab)
   UsageMonitor usage_;
+  uint64_t teacher_hash_ = 0;
   int64_t step_ = 0;
   uint64_t tokens_ = 0;
 };

@@ -78,6 +78,8 @@ while [ "0$(count '^event.*,checkpoint,' "$work/parts/log.csv")" -lt 2 ] && [ $n
   sleep 0.05
   n=$((n + 1))
 done
+train run "$@" -o "$work/parts" --resume
+check train_run_folder_is_locked 1 err 'another run writes to this folder'
 kill -9 $pid
 wait $pid 2> /dev/null
 rc=$?
@@ -145,6 +147,8 @@ else
   check train_run_broken_yaml 1 err 'broken.yaml:1'
 fi
 
+train run "$@" -o "$work/epoch" --steps 4000 --set data.epochs=1
+check train_run_ends_with_its_data 0 err 'the data are used up' err 'perplexity'
 train run --describe
 check train_run_describe 0 out 'train.rate: 0.001' out 'elastic.widths'
 train run "$@" -o "$work/bad" --set train.rows=many

@@ -39,10 +39,12 @@ struct Training {
     options.rows = 4, options.seed = 3;
     options.schedule.peak = 0.01f, options.schedule.total_steps = 100, options.schedule.decline = Decline::kConstant;
   }
+  uint64_t epochs = 0;
+
   Dataset data(DatasetSplit split = DatasetSplit::kTrain) const {
     DatasetOptions o;
     o.context = 32, o.seed = options.seed, o.held_out = 0.2, o.split = split;
-    if (split == DatasetSplit::kHeldOut) o.max_epochs = 1;
+    o.max_epochs = split == DatasetSplit::kHeldOut ? 1 : epochs;
     std::vector<DatasetCorpus> corpora;
     corpora.push_back({"ramps", TokenFile::open(tokens).value(), 1});
     return Dataset::create(std::move(corpora), o).value();
@@ -327,6 +329,24 @@ TEST_CASE("selection biases and the Switch loss both even out the use of experts
   const double without = variation(0, 0);
   CHECK(variation(0.2f, 0) < 0.6 * without);
   CHECK(variation(0, 0.01f) < 0.6 * without);
+}
+
+TEST_CASE("a step of data that are used up does nothing, and the last rows are as few as there are") {
+  Training s;
+  s.settings[7] = "d_ff_expert=64", s.options.widths = {0.5}, s.options.rows = 7, s.epochs = 1;
+  const std::unique_ptr<Trainer> t = s.trainer();
+  StepReport r;
+  do {
+    const Status status = t->step(r);
+    REQUIRE_MESSAGE(status.ok(), status.message());
+  } while (r.step_tokens > 0 && t->steps() < 100);
+  CHECK(r.step_tokens == 0);
+  CHECK(t->tokens() == s.data().n_targets(0));
+  const int64_t steps = t->steps();
+  const std::vector<float> table = values_of(*t, "token_embd.weight");
+  REQUIRE(t->step(r).ok());
+  CHECK(t->steps() == steps);
+  CHECK(values_of(*t, "token_embd.weight") == table);
 }
 
 TEST_CASE("the diversity loss drives experts apart") {
