@@ -19,7 +19,7 @@ nlohmann::ordered_json bench_json(const Model& model, const BenchArguments& argu
 // Prints results as they come; JSON in one piece at the end.
 class BenchReport {
  public:
-  BenchReport(Program& program, const BenchArguments& arguments) : program_(program), arguments_(arguments) {}
+  explicit BenchReport(const BenchArguments& arguments) : arguments_(arguments) {}
   Status add(const Model& model, const BenchResult& result);
   void finish();  // prints what add() has not
 
@@ -29,7 +29,6 @@ class BenchReport {
   void print_versus(const Model& model, const BenchResult& result, const cpu::Ceilings& ceilings, bool begins);
   void print_csv(const nlohmann::ordered_json& row);
 
-  Program& program_;
   const BenchArguments& arguments_;
   std::map<int, cpu::Ceilings> ceilings_;  // by threads
   int described_threads_ = 0;              // whose ceilings stand above the table

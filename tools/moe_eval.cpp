@@ -103,7 +103,7 @@ Result<Outcome> run(const Program& program, Session& session, const TokenChunks&
   const auto start = Clock::now();
   const auto on_rows = [&](std::span<const float> logits, std::span<const Token> targets) {
     const auto before = Clock::now();
-    const Status status = scorer.add(logits, targets);
+    Status status = scorer.add(logits, targets);
     out.score_seconds += seconds_since(before);
     const PerplexityScore p = scorer.perplexity();
     out.running.push_back({{"n_tokens", p.n_tokens}, {"perplexity", p.perplexity}});

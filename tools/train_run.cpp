@@ -65,7 +65,7 @@ class Run {
     MOE_TRY(open());
     MOE_TRY(begin_log());
     describe();
-    const Status s = loop();
+    Status s = loop();
     if (s.ok()) return finish();
     TrainRow row = event("error", s.message());
     if (s.code() == StatusCode::kCancelled) row.name = "interrupted";

@@ -214,7 +214,7 @@ Status Dataset::next(int rows, DatasetBatch& batch) {
   batch.rows = batch.n_sequences = 0, batch.n_targets = 0;
   for (auto* list : {&batch.tokens, &batch.targets, &batch.positions, &batch.slots, &batch.corpus}) list->clear();
   const DatasetPosition before = position_;
-  const Status status = fill(rows, batch);
+  Status status = fill(rows, batch);
   if (!status.ok()) position_ = before;
   return status;
 }

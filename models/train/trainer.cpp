@@ -305,12 +305,13 @@ void Trainer::set_routing(TrainPass& pass, int64_t batch, bool narrow) {
   Rng width_rng = draw_of(options_.seed, batch, Draw::kWidth);
   Rng drop_rng = draw_of(options_.seed, batch / options_.accumulate, Draw::kExpertDropout);
   const bool any_k = options_.k_max > 0 && batch % 2 == 1, any_width = batch / 2 % 2 == 1;
+  const auto k_choices = static_cast<uint64_t>(options_.k_max) - static_cast<uint64_t>(options_.k_min) + 1;
   double width = 1;
   bool drawn = false;
   for (size_t i = 0; i < n_experts_.size(); ++i) {
     if (n_experts_[i] == 0) continue;
     int k = std::min(config_.n_expert_used, n_experts_[i]);
-    if (any_k) k = options_.k_min + static_cast<int>(k_rng.below(static_cast<uint64_t>(options_.k_max - options_.k_min + 1)));
+    if (any_k) k = options_.k_min + static_cast<int>(k_rng.below(k_choices));
     if (narrow && (any_width || !drawn)) width = options_.widths[width_rng.below(options_.widths.size())], drawn = true;
     LayerRouting r = routing_of(i, k, width);
     drop_experts(drop_rng, k, r);
@@ -328,6 +329,7 @@ void Trainer::set_routing(TrainPass& pass, int64_t batch, bool narrow) {
 void Trainer::drop_experts(Rng& rng, int k, LayerRouting& r) const {
   if (options_.expert_dropout == 0) return;
   std::vector<std::pair<float, int>> draws;
+  draws.reserve(static_cast<size_t>(r.n_experts));
   for (int e = 0; e < r.n_experts; ++e) draws.emplace_back(rng.uniform(), e);
   std::sort(draws.begin(), draws.end(), std::greater<>());
   for (size_t i = static_cast<size_t>(k); i < draws.size(); ++i)

@@ -42,7 +42,7 @@ inline std::string write_model(const TempFolder& folder, uint64_t seed = 1, bool
   REQUIRE(plan.ok());
   if (!with_tokenizer) plan->metadata.remove("tokenizer.ggml.model");
   moe::ThreadPool pool(1);
-  const std::string path = folder / ("olmoe" + std::to_string(seed) + ".gguf");
+  std::string path = folder / ("olmoe" + std::to_string(seed) + ".gguf");
   REQUIRE(moe::write_synth(*plan, pool, path, [](uint64_t, std::string_view) { return true; }).ok());
   return path;
 }

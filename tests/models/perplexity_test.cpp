@@ -81,7 +81,7 @@ Call all_rows(const Model& model, const TokenChunks& chunks, int max_batch) {
 }
 
 TokenChunks random_chunks(int n_ctx, int n_chunks, Token bos) {
-  return {n_ctx, n_chunks, bos, random_tokens(static_cast<size_t>(n_ctx * n_chunks), 320, 5)};
+  return {n_ctx, n_chunks, bos, random_tokens(static_cast<size_t>(n_ctx) * static_cast<size_t>(n_chunks), 320, 5)};
 }
 
 }  // namespace

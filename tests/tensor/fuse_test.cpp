@@ -87,7 +87,7 @@ std::string formulas(const Graph& g) {
 // Fuses, and checks what holds for every fusion: the result is valid, and expanding it computes what the graph computed.
 Graph fused(const Graph& g) {
   REQUIRE(g.validate().message() == "");
-  const Graph f = fuse(g, supports_all);
+  Graph f = fuse(g, supports_all);
   CHECK(f.validate().message() == "");
   const Graph simple = expand_fused(f, nullptr, nullptr);
   CHECK(simple.validate().message() == "");

@@ -77,7 +77,7 @@ struct Side {
 
   // Stores the rows in another order; element i of the result says where row i is now.
   std::vector<int32_t> shuffle(Rng& rng) {
-    const std::vector<int32_t> order = shuffled(transposed ? columns : rows, rng);
+    std::vector<int32_t> order = shuffled(transposed ? columns : rows, rng);
     const std::vector<float> floats(f32.get(), f32.get() + size());
     const std::vector<uint16_t> halves(bf16.get(), bf16.get() + size());
     const auto n = static_cast<size_t>(transposed ? rows : columns), step = static_cast<size_t>(stride);
@@ -275,10 +275,12 @@ TEST_CASE("gemm: one, two and three threads give the same bits, for one product 
         for (int bits = 0; bits < 4; ++bits) {
           Rng rng(5);
           std::vector<Problem> problems;
+          problems.reserve(shapes.size());
           for (const Shape3& s : shapes) problems.emplace_back(s, (bits & 1) != 0, (bits & 2) != 0, bits == 3, type, 2, rng);
           for (int n_threads = 1; n_threads <= 3; ++n_threads) {
             std::vector<std::vector<float>> c;
             std::vector<GemmArgs> products;
+            c.reserve(problems.size()), products.reserve(problems.size());
             for (const Problem& p : problems) c.push_back(p.c);
             for (size_t i = 0; i < problems.size(); ++i) products.push_back(problems[i].args(c[i].data(), nullptr));
             ThreadPool pool(n_threads);

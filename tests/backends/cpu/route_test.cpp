@@ -130,7 +130,9 @@ std::vector<std::vector<float>> run_route(const Case& c, const OpRun& run) {
   return run_op(Op::kRoute, arguments, c.attrs, run);
 }
 
-int between(Rng& rng, int low, int high) { return low + static_cast<int>(rng.below(static_cast<uint64_t>(high - low + 1))); }
+int between(Rng& rng, int low, int high) {
+  return low + static_cast<int>(rng.below(static_cast<uint64_t>(high) - static_cast<uint64_t>(low) + 1));
+}
 
 Case random_case(uint64_t seed) {
   Rng rng(seed);

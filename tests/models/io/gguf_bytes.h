@@ -31,7 +31,7 @@ inline std::string array(uint32_t type, uint64_t count, const std::string& eleme
 }
 
 // dims innermost first, as in the file; type is ggml's number.
-inline std::string tensor(std::string_view name, std::vector<uint64_t> dims, uint32_t type, uint64_t offset) {
+inline std::string tensor(std::string_view name, const std::vector<uint64_t>& dims, uint32_t type, uint64_t offset) {
   std::string s = text(name) + u32(static_cast<uint32_t>(dims.size()));
   for (uint64_t d : dims) s += u64(d);
   return s + u32(type) + u64(offset);

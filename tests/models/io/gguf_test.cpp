@@ -231,11 +231,11 @@ TEST_CASE("a tensor of unknown type is listed, and refused by name when asked fo
 
 TEST_CASE("the content hash sees names, types, shapes and weights, and neither order nor metadata") {
   const TempFolder folder;
-  const auto hash_of = [&](std::vector<GgufWriter::TensorSpec> specs, std::vector<std::string> contents,
+  const auto hash_of = [&](std::vector<GgufWriter::TensorSpec> specs, const std::vector<std::string>& contents,
                            const char* name = "x") {
     Metadata m;
     m.set("general.name", name);
-    auto w = GgufWriter::create(folder / "h.gguf", m, specs);
+    auto w = GgufWriter::create(folder / "h.gguf", m, std::move(specs));
     REQUIRE(w.ok());
     for (const std::string& c : contents) REQUIRE(w->write_tensor(c.data(), c.size()).ok());
     REQUIRE(w->commit().ok());

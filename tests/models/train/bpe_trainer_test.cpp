@@ -61,7 +61,8 @@ std::vector<std::string> merges_by_definition(const Words& words, size_t n_token
     });
     if (best == counts.end() || best->second < min_count) break;
     const auto [left, right] = best->first;
-    const std::string line = left + " " + right;
+    std::string line = left;
+    line.append(" ").append(right);
     if (std::find(merges.begin(), merges.end(), line) == merges.end()) merges.push_back(line);
     if (std::find(texts.begin(), texts.end(), left + right) == texts.end()) texts.push_back(left + right);
     for (auto& [s, n] : sequences) {
@@ -181,7 +182,7 @@ TEST_CASE("no merge makes the text of a special token, nor a longer token than a
 
 TEST_CASE("settings that make no vocabulary are refused") {
   const WordCounter counter = count("text");
-  const auto message = [&](BpeTrainerOptions o) { return train_bpe(counter, o).status().message(); };
+  const auto message = [&](const BpeTrainerOptions& o) { return train_bpe(counter, o).status().message(); };
   CHECK(message({.n_vocab = 256}).find("wanted 257 (256 bytes and 1 special tokens)") != std::string::npos);
   CHECK(message({.n_vocab = -1}).find("found -1") != std::string::npos);
   CHECK(message({.specials = {}}).find("special token") != std::string::npos);

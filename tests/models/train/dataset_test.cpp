@@ -42,7 +42,7 @@ struct Files {
 
 // What every batch must be: whole rows, sequences in one row each, positions from 0, targets that follow in the document.
 void check_batch(const DatasetBatch& b, int context, const std::vector<Documents>& corpora) {
-  const size_t n = static_cast<size_t>(b.rows * context);
+  const size_t n = static_cast<size_t>(b.rows) * static_cast<size_t>(context);
   REQUIRE((b.tokens.size() == n && b.targets.size() == n && b.positions.size() == n && b.slots.size() == n));
   REQUIRE(b.corpus.size() == static_cast<size_t>(b.rows));
   int sequences = 0;

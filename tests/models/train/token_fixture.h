@@ -17,7 +17,7 @@ using Documents = std::vector<std::vector<Token>>;
 
 inline std::string write_token_file(const TempFolder& folder, const std::string& name, const Documents& documents,
                                     int n_vocab = 1000, uint64_t vocabulary = 7) {
-  const std::string path = folder / name;
+  std::string path = folder / name;
   TokenFileWriter writer = TokenFileWriter::create(path, vocabulary, n_vocab).value();
   for (const auto& d : documents) REQUIRE(writer.add_document(d).ok());
   REQUIRE(writer.commit().ok());
