@@ -2,41 +2,10 @@
 # moe-inspect and moe-quantize as a user meets them: what they print, their exit codes, and that they never leave half a file.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=${BUILD:-build}/bin
-run=${RUN:-}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/program_checks.sh
 
-# Runs a command; its output goes to $work/out and $work/err, its exit status to $rc.
-try() {
-  # shellcheck disable=SC2086  # RUN is words on purpose
-  $run "$@" > "$work/out" 2> "$work/err"
-  rc=$?
-}
 inspect() { try "$bin/moe-inspect" "$@"; }
 quantize() { try "$bin/moe-quantize" "$@"; }
-
-# check NAME STATUS [FILE WORDS]…: the last command ended so, and each file holds the words.
-check() {
-  name=$1 wanted=$2
-  shift 2
-  if [ "$rc" != "$wanted" ]; then
-    echo "FAIL $name exit status $rc, wanted $wanted: $(head -n 1 "$work/err")"
-    return
-  fi
-  while [ $# -gt 0 ]; do
-    if ! grep -qF -e "$2" "$work/$1"; then
-      echo "FAIL $name std$1 lacks '$2': $(head -n 3 "$work/$1" | tr '\n' '|')"
-      return
-    fi
-    shift 2
-  done
-  echo "ok $name"
-}
-
-same() {
-  if cmp -s "$2" "$3"; then echo "ok $1"; else echo "FAIL $1 $2 and $3 differ"; fi
-}
 
 m=$work/m.gguf
 inspect synth --arch olmoe -o "$m" --set n_layer=2 d_model=256 --threads 2

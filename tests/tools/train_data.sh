@@ -2,42 +2,9 @@
 # moe-train as a user meets it: what it prints, its exit codes, that it never leaves half a file, and what its files are good for.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=${BUILD:-build}/bin
-run=${RUN:-}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/program_checks.sh
 
-# Runs a command; its output goes to $work/out and $work/err, its exit status to $rc.
-try() {
-  # shellcheck disable=SC2086  # RUN is words on purpose
-  $run "$@" > "$work/out" 2> "$work/err"
-  rc=$?
-}
 train() { try "$bin/moe-train" "$@"; }
-
-# check NAME STATUS [FILE WORDS]…: the last command ended so, and each file holds the words.
-check() {
-  name=$1 wanted=$2
-  shift 2
-  if [ "$rc" != "$wanted" ]; then
-    echo "FAIL $name exit status $rc, wanted $wanted: $(head -n 1 "$work/err")"
-    return
-  fi
-  while [ $# -gt 0 ]; do
-    if ! grep -qF -e "$2" "$work/$1"; then
-      echo "FAIL $name std$1 lacks '$2': $(head -n 3 "$work/$1" | tr '\n' '|')"
-      return
-    fi
-    shift 2
-  done
-  echo "ok $name"
-}
-same() {
-  if cmp -s "$2" "$3"; then echo "ok $1"; else echo "FAIL $1 $2 and $3 differ"; fi
-}
-absent() {
-  if [ -e "$2" ]; then echo "FAIL $1 $2 exists"; else echo "ok $1"; fi
-}
 
 # Documents of its own: this repository's.
 for file in README.md models/README.md tests/README.md; do

@@ -2,34 +2,9 @@
 # moe-train plot as a user meets it: what it prints, its exit codes, that it never leaves half a file.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=${BUILD:-build}/bin
-run=${RUN:-}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/program_checks.sh
 
-plot() {
-  # shellcheck disable=SC2086  # RUN is words on purpose
-  $run "$bin/moe-train" plot "$@" > "$work/out" 2> "$work/err"
-  rc=$?
-}
-
-# check NAME STATUS [FILE WORDS]…: the last command ended so, and each file holds the words.
-check() {
-  name=$1 wanted=$2
-  shift 2
-  if [ "$rc" != "$wanted" ]; then
-    echo "FAIL $name exit status $rc, wanted $wanted: $(head -n 1 "$work/err")"
-    return
-  fi
-  while [ $# -gt 0 ]; do
-    if ! grep -qF -e "$2" "$work/$1"; then
-      echo "FAIL $name std$1 lacks '$2': $(head -n 3 "$work/$1" | tr '\n' '|')"
-      return
-    fi
-    shift 2
-  done
-  echo "ok $name"
-}
+plot() { try "$bin/moe-train" plot "$@"; }
 
 header=kind,step,tokens,seconds,loss,narrow_loss,kl,switch,z,diversity,rate,grad_norm,tokens_per_s,layer,name,value,values
 log=$work/log.csv

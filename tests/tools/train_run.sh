@@ -3,36 +3,9 @@
 # nothing that its log or its checkpoint says.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=${BUILD:-build}/bin
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/program_checks.sh
 
-try() {
-  "$@" > "$work/out" 2> "$work/err"
-  rc=$?
-}
 train() { try "$bin/moe-train" "$@"; }
-
-# check NAME STATUS [FILE WORDS]…: the last command ended so, and each file holds the words.
-check() {
-  name=$1 wanted=$2
-  shift 2
-  if [ "$rc" != "$wanted" ]; then
-    echo "FAIL $name exit status $rc, wanted $wanted: $(head -n 1 "$work/err")"
-    return
-  fi
-  while [ $# -gt 0 ]; do
-    if ! grep -qF -e "$2" "$work/$1"; then
-      echo "FAIL $name $1 lacks '$2': $(head -n 3 "$work/$1" | tr '\n' '|')"
-      return
-    fi
-    shift 2
-  done
-  echo "ok $name"
-}
-is() {
-  if [ "$2" = "$3" ]; then echo "ok $1"; else echo "FAIL $1 '$2', wanted '$3'"; fi
-}
 
 for file in README.md */README.md; do
   cat "$file"
@@ -104,18 +77,18 @@ train run "$@" -o "$work/straight" --steps $((stopped + 20))
 numbers "$work/parts/log.csv" > "$work/a"
 numbers "$work/straight/log.csv" > "$work/b"
 is train_run_has_each_step_once "$(wc -l < "$work/a")" $((stopped + 20))
-if cmp -s "$work/a" "$work/b"; then echo "ok train_run_repeats_its_bits"; else echo "FAIL train_run_repeats_its_bits $(diff "$work/a" "$work/b" | head -n 3)"; fi
+same train_run_repeats_its_bits "$work/a" "$work/b"
 
 train run "$@" -o "$work/one" --steps 12 --threads 1
 train run "$@" -o "$work/two" --steps 12 --threads 2
 numbers "$work/one/log.csv" > "$work/a"
 numbers "$work/two/log.csv" > "$work/b"
-if [ -s "$work/a" ] && cmp -s "$work/a" "$work/b"; then echo "ok train_run_threads_do_not_matter"; else echo "FAIL train_run_threads_do_not_matter"; fi
+same train_run_threads_do_not_matter "$work/a" "$work/b"
 
 train export "$work/whole/checkpoint.gguf" -o "$work/model.bin" --type q8_0
 check train_export 0 out 'weights'
 try "$bin/moe-inspect" "$work/model.bin" tensors
-if grep -q 'adam' "$work/out"; then echo "FAIL train_export_leaves_moments_out"; else echo "ok train_export_leaves_moments_out"; fi
+lacks train_export_leaves_moments_out adam
 try "$bin/moe-run" "$work/model.bin" -p "The" -n 8 --temp 0
 check train_export_runs 0
 train run "$@" -o "$work/fine" --steps 5 --set model.arch= --init "$work/model.bin" --set "train.frozen.0=token_embd.*"

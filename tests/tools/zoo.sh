@@ -2,36 +2,12 @@
 # Models by name: what --zoo lists, who finds them, and which files a name does not hide.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=$(cd "${BUILD:-build}/bin" && pwd) || exit 1
-run=${RUN:-}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/program_checks.sh
 
-try() {
+try() { # in a folder of its own
   # shellcheck disable=SC2086  # RUN is words on purpose
   (cd "$work/here" && $run "$@" > "$work/out" 2> "$work/err")
   rc=$?
-}
-
-# check NAME STATUS [FILE WORDS]…: the last command ended so, and each file holds the words.
-check() {
-  name=$1 wanted=$2
-  shift 2
-  if [ "$rc" != "$wanted" ]; then
-    echo "FAIL $name exit status $rc, wanted $wanted: $(head -n 1 "$work/err")"
-    return
-  fi
-  while [ $# -gt 0 ]; do
-    if ! grep -qF -e "$2" "$work/$1"; then
-      echo "FAIL $name std$1 lacks '$2': $(head -n 3 "$work/$1" | tr '\n' '|')"
-      return
-    fi
-    shift 2
-  done
-  echo "ok $name"
-}
-lacks() {
-  if grep -qF -e "$2" "$work/out"; then echo "FAIL $1 stdout has '$2'"; else echo "ok $1"; fi
 }
 
 zoo=$work/zoo
