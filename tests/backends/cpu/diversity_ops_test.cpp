@@ -24,15 +24,6 @@ std::vector<OpArgument> diversity_arguments(const Shape& s, float strength) {
   return {gradient(s, w), gradient(s, normals(w.size(), 3, 1e-3f)), floats({1}, {strength})};
 }
 
-void for_each_isa_and_threads(const std::function<void(const OpRun&)>& f) {
-  for (const std::string& isa : runnable_isas())
-    for (const int threads : {1, 2, 3}) {
-      CAPTURE(isa);
-      CAPTURE(threads);
-      f({isa, threads});
-    }
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("op matrix");

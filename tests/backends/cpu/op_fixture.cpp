@@ -9,6 +9,7 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "core/rng.h"
+#include "tests/models/model_fixture.h"
 
 namespace moe::test {
 namespace {
@@ -73,6 +74,15 @@ std::vector<float> normals(size_t n, uint64_t seed, float deviation) {
   std::vector<float> v(n);
   for (float& x : v) x = deviation * rng.normal();
   return v;
+}
+
+void for_each_isa_and_threads(const std::function<void(const OpRun&)>& f) {
+  for (const std::string& isa : runnable_isas())
+    for (const int threads : {1, 2, 3}) {
+      CAPTURE(isa);
+      CAPTURE(threads);
+      f({isa, threads});
+    }
 }
 
 std::vector<ValueId> add_arguments(Graph& g, const std::vector<OpArgument>& arguments) {

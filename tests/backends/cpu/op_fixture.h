@@ -1,6 +1,7 @@
 // One op on the CPU backend: a graph of a single node, its inputs, and its output between canaries of NaN.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,9 @@ struct OpRun {
   int64_t n_tokens = 1, n_outputs = 1;
   bool throughput = false;
 };
+
+// Every instruction set of this processor, with 1, 2 and 3 threads.
+void for_each_isa_and_threads(const std::function<void(const OpRun&)>& f);
 
 // All outputs of the node, as floats (ids as numbers). States are written back to `arguments`. Memory that the run reserved is
 // filled by an earlier run over NaN inputs, so that an element left unwritten shows.

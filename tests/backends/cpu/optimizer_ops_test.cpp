@@ -39,15 +39,6 @@ std::vector<OpArgument> adamw_arguments(const Shape& s, bool with_copy) {
           floats({8}, hyper)};
 }
 
-void for_each_isa_and_threads(const std::function<void(const OpRun&)>& f) {
-  for (const std::string& isa : runnable_isas())
-    for (const int threads : {1, 2, 3}) {
-      CAPTURE(isa);
-      CAPTURE(threads);
-      f({isa, threads});
-    }
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("op matrix");
