@@ -115,15 +115,19 @@ struct List {
   const char* name;
   const char* meaning;
   std::function<bool(RunConfig&, const std::string&)> add;
+  std::function<void(RunConfig&)> clear;
 };
 const std::vector<List>& lists() {
   static const std::vector<List> table = {
       {"elastic.widths", "[0.25, 0.5, 0.75]: shares of the experts' hidden channels",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.widths.emplace_back()); }},
+       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.widths.emplace_back()); },
+       [](RunConfig& c) { c.trainer.widths.clear(); }},
       {"train.frozen", "[\"token_embd.weight\", \"blk.0.*\"]: weights that do not learn",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.frozen.emplace_back()); }},
+       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.frozen.emplace_back()); },
+       [](RunConfig& c) { c.trainer.frozen.clear(); }},
       {"valid.variants", "[\"k=2\", \"width=0.5\"]: also validated this way",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.valid_variants.emplace_back()); }},
+       [](RunConfig& c, const std::string& v) { return parse(v, c.valid_variants.emplace_back()); },
+       [](RunConfig& c) { c.valid_variants.clear(); }},
   };
   return table;
 }
@@ -155,6 +159,7 @@ Status apply(RunConfig& c, const ConfigEntry& e) {
   }
   for (const List& l : lists())
     if (e.name == l.name || e.name.starts_with(std::string(l.name) + ".")) {
+      if (e.name == l.name && e.value.empty()) return l.clear(c), Status::Ok();
       if (l.add(c, e.value)) return Status::Ok();
       return Status::InvalidArgument(e.name + ": '" + e.value + "' is no value for it; wanted " + l.meaning);
     }

@@ -37,8 +37,9 @@ struct RunConfig {
   int sample_tokens = 64;
 };
 
-// Entries of a file, then those of --set: later ones win. kInvalidArgument with `where` for unknown names (which lists those
-// there are) and values that do not fit; and when something that a run needs is missing.
+// Entries of a file, then those of --set: later ones win; a list's name without a value empties the list. kInvalidArgument with
+// `where` for unknown names (which lists those there are) and values that do not fit; and when something that a run needs is
+// missing.
 Result<RunConfig> read_run_config(std::span<const ConfigEntry> entries);
 
 // "NAME=VALUE" of an option.

@@ -120,6 +120,8 @@ else
   check train_run_broken_yaml 1 err 'broken.yaml:1'
 fi
 
+train run "$@" -o "$work/plain" --steps 3 --set elastic.widths=
+is train_run_empties_a_list "$(awk -F, '$1 == "step" && $6 == ""' "$work/plain/log.csv" | wc -l)" 3
 train run "$@" -o "$work/epoch" --steps 4000 --set data.epochs=1
 check train_run_ends_with_its_data 0 err 'the data are used up' err 'perplexity'
 train run --describe
