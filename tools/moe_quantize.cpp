@@ -152,8 +152,9 @@ void warn_of(const QuantizePlan& plan, const Program& program) {
     if (g.n++ == 0) g.first = printable(s.tensor->name);
   }
   for (const auto& [reason, g] : fallbacks) {
-    const std::string others = g.n > 1 ? " and " + std::to_string(g.n - 1) + " more" : "";
-    program.warn("tensor '" + g.first + "'" + others + ": " + reason);
+    std::string text = "tensor '" + g.first + "'";
+    if (g.n > 1) text.append(" and ").append(std::to_string(g.n - 1)).append(" more");
+    program.warn(text.append(": ").append(reason));
   }
   if (again > 0) program.warn(std::to_string(again) + " tensors were quantised already: their errors add up");
 }

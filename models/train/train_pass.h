@@ -93,7 +93,7 @@ class TrainPass {
   Buffer keys_, values_;  // caches, which no layer needs once it is done
   std::vector<int32_t> tokens_, positions_, slots_, rows_, classes_, target_ids_;
   std::vector<float> row_weights_;
-  int64_t n_tokens_ = 0, max_tokens_ = 0, n_targets_ = 0;
+  int64_t n_tokens_ = 0, n_targets_ = 0;
 };
 
 }  // namespace moe

@@ -118,7 +118,9 @@ Result<UpcyclePlan> plan_upcycle(const GgufFile& dense, const UpcycleOptions& o)
       const std::string layer = t.name.substr(0, t.name.find(".ffn_"));
       if (part == "gate")
         plan.steps.push_back({nullptr, layer + ".ffn_gate_inp.weight", {experts, t.shape[1]}, DType::kF32, false});
-      s.name = layer + ".ffn_" + part + "_exps.weight", s.type = DType::kF32, s.experts = true;
+      s.name = layer;
+      s.name.append(".ffn_").append(part).append("_exps.weight");
+      s.type = DType::kF32, s.experts = true;
       s.shape = down ? std::vector<int64_t>{experts, t.shape[0], width} : std::vector<int64_t>{experts, width, t.shape[1]};
     }
     plan.steps.push_back(std::move(s));
