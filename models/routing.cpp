@@ -57,8 +57,9 @@ struct LayerCheck {
   }
 
   Status numbers() const {
-    if (r.k_max < 1) return refuse("k_max", "at least 1", str(r.k_max));
-    if (r.k_min < 1) return refuse("k_min", "at least 1", str(r.k_min));
+    const bool skipped = r.k_min == 0 && r.k_max == 0;
+    if (r.k_max < 1 && !skipped) return refuse("k_max", "at least 1, or k_min = k_max = 0 to skip the layer", str(r.k_max));
+    if (r.k_min < 1 && !skipped) return refuse("k_min", "at least 1", str(r.k_min));
     if (r.k_min > r.k_max) return refuse("k_min", "at most k_max = " + str(r.k_max), str(r.k_min));
     if (!(r.threshold >= 0 && r.threshold <= 1)) return refuse("threshold", "0 to 1", std::to_string(r.threshold));
     if (!(r.temperature > 0 && std::isfinite(r.temperature))) {
@@ -252,10 +253,10 @@ RoutingTopology with_k(const RoutingTopology& topology, const RoutingShape& shap
   for (const Shape& s : shape.layers) most = std::max(most, s.n_experts);
   RoutingTopology t = topology;
   for (LayerRouting& r : t.layers) {
-    if (r.n_experts == 0) continue;
+    if (r.k_max == 0) continue;
     const bool fixed = r.k_min == r.k_max;
     r.k_max = k > most ? k : std::min(k, r.n_experts);
-    r.k_min = fixed ? r.k_max : std::min(r.k_min, r.k_max);
+    r.k_min = std::max(1, fixed ? r.k_max : std::min(r.k_min, r.k_max));  // k = 0 is no way to skip all layers
   }
   return t;
 }
@@ -265,7 +266,7 @@ RoutingTopology with_threshold(const RoutingTopology& topology, float threshold)
   for (LayerRouting& r : t.layers) {
     if (r.n_experts == 0) continue;
     r.threshold = threshold;
-    r.k_min = 1;
+    r.k_min = std::min(1, r.k_max);
   }
   return t;
 }

@@ -30,7 +30,7 @@ inline constexpr int kMaxTokenClasses = 16;
 struct LayerRouting {  // a dense layer has n_experts == 0 and nothing else
   int n_experts = 0;
   std::vector<uint8_t> allow;     // (n_classes, n_experts) 1 = may be used by tokens of that class
-  int k_min = 0, k_max = 0;       // experts a token uses at least / at most
+  int k_min = 0, k_max = 0;       // experts a token uses at least / at most; both 0: none, the layer is skipped
   float threshold = 0;            // [0, 1]; slot i >= k_min is kept while p_i > threshold * p_0
   float temperature = 1;          // > 0; router logits are divided by it
   std::vector<float> bias;        // (n_experts) added to the selection score, empty = none
@@ -80,9 +80,9 @@ std::string hash_to_hex(uint64_t hash);  // 16 lower-case digits
 // --- Edits behind moe-run's options. They return values for validate() to judge; dense layers stay as they are. ---
 
 // Every layer uses k experts, or all it has where it has fewer; a k that no layer can serve is left for validate() to refuse. A
-// layer with k_min < k_max keeps its k_min, up to k.
+// layer with k_min < k_max keeps its k_min, up to k; a skipped one stays skipped.
 RoutingTopology with_k(const RoutingTopology& topology, const RoutingShape& shape, int k);
-// k_min becomes 1.
+// k_min becomes 1, but in layers that are skipped.
 RoutingTopology with_threshold(const RoutingTopology& topology, float threshold);
 // Every expert uses this share of its hidden channels, rounded up to width_step. 1 or more: all of them.
 RoutingTopology with_width(const RoutingTopology& topology, const RoutingShape& shape, double fraction);
@@ -93,7 +93,7 @@ struct TopologySummary {
   struct Layer {
     int index = 0;  // in RoutingShape::layers
     int n_experts = 0;
-    int kept = 0;                          // experts that some class of token can reach
+    int kept = 0;                          // experts that some class of token can reach; 0 in a layer that is skipped
     double k_low = 0, k_high = 0;          // experts per token; they differ where a threshold decides
     double width = 1;                      // mean share of hidden channels over the kept experts
     double flops_low = 1, flops_high = 1;  // expert FLOPs per token relative to the full topology

@@ -15,10 +15,10 @@ int channels(const LayerRouting& r, const RoutingShape::Layer& shape, size_t e) 
 }
 
 // (n_experts) experts that run for some class of token: allowed ones, and those that stand in for a masked one (which are
-// allowed as well, or validate() had refused).
+// allowed as well, or validate() had refused). None in a layer that is skipped.
 std::vector<bool> reachable(const LayerRouting& r) {
   std::vector<bool> kept(static_cast<size_t>(r.n_experts));
-  for (size_t i = 0; i < r.allow.size(); ++i) {
+  for (size_t i = 0; i < r.allow.size() && r.k_max > 0; ++i) {
     if (r.allow[i]) kept[i % kept.size()] = true;
   }
   return kept;
@@ -34,7 +34,7 @@ Layer summarize_layer(const LayerRouting& r, const RoutingShape::Layer& shape, i
   s.kept = static_cast<int>(std::count(kept.begin(), kept.end(), true));
   s.k_high = r.k_max;
   s.k_low = r.threshold > 0 ? r.k_min : r.k_max;  // p_i > 0 · p_0 always holds
-  s.width = kept_channels / s.kept / shape.d_ff;
+  s.width = s.kept > 0 ? kept_channels / s.kept / shape.d_ff : 0;
   s.flops_low = s.k_low * s.width / shape.k;
   s.flops_high = s.k_high * s.width / shape.k;
   s.bytes = kept_channels / shape.n_experts / shape.d_ff;

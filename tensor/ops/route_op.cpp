@@ -18,7 +18,7 @@ namespace {
 //      not exist, not even in a sum.
 //   2. Scores p of logits / temperature: softmax, sigmoid, or the logits themselves (kSoftmaxSelected).
 //   3. Selection values p + selection_bias + bias; with n_group > 1 only those of the topk_group best groups stay.
-//   4. The k_max largest, ties to the lower id, are slots 0, 1, …; slot i ≥ k_min stays while p_i > threshold · p_0
+//   4. The k_max largest (0: none), ties to the lower id, are slots 0, 1, …; slot i ≥ k_min stays while p_i > threshold · p_0
 //      (kSoftmaxSelected: exponentials of p).
 //   5. Weights are p of the slots that stay (softmax over them for kSoftmaxSelected), divided by their sum if `normalize`,
 //      else scaled so that the sum does not change by what the threshold dropped; then times `scale`.

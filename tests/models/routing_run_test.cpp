@@ -333,6 +333,26 @@ TEST_CASE("k runs from k_min to k_max, above the model's own too, and growing ke
   }
 }
 
+TEST_CASE("a layer with k of 0 has the bits of one whose experts all answer 0") {
+  TempFolder folder;
+  for (const std::string name : {"olmoe", "qwen2moe", "gpt-oss", "deepseek3"}) {
+    CAPTURE(name);
+    const auto model = load_model(reference_path(name), {true, 2, ""});
+    ModelFile file = read_model(reference_path(name));
+    for (FileTensor& t : file.tensors)
+      if (t.name.find("ffn_down_exps.") != std::string::npos) std::fill(t.values.begin(), t.values.end(), 0.0f);
+    const auto silent = load_model(file.write(folder), {true, 2, ""});
+    const RoutingTopology t = edited(*model, [](LayerRouting& r) { r.k_min = r.k_max = 0; });
+    CHECK(same_bits(run_with(*model, t), run_reference(*silent)));
+    CHECK(same_bits(run_with(*model, t, 1), run_reference(*silent)));
+    const auto session = new_session(*model);
+    REQUIRE(session->set_topology(t).ok());
+    for (const Decision& d : watch(*session, reference_tokens())) CHECK(used(d) == 0);
+    REQUIRE(session->set_topology(full(*model)).ok());
+    CHECK(same_bits(run_with(*model, session->topology()), run_reference(*model)));
+  }
+}
+
 TEST_CASE("temperature divides logits and bias moves selection only, as the same changes in the file do") {
   TempFolder folder;
   const auto model = load_model(reference_path("qwen3moe"), {true, 2, ""});

@@ -67,6 +67,25 @@ TEST_CASE("masks per class, redirects, widths and biases within the rules are va
   CHECK_MESSAGE(s.ok(), s.message());
 }
 
+TEST_CASE("a layer with k of 0 is skipped: valid, nothing kept, and edits of k and threshold leave it so") {
+  const RoutingShape shape = shape_of_three();
+  RoutingTopology t = two_classes();
+  t.layers[1].k_min = t.layers[1].k_max = 0;
+  CHECK(moe::validate(t, shape).ok());
+  const auto summary = moe::summarize(t, shape);
+  CHECK(summary.layers[0].kept == 0);
+  CHECK(summary.layers[0].bytes == 0);
+  CHECK(summary.layers[0].flops_high == 0);
+  CHECK(summary.total.kept == 16);
+  for (const RoutingTopology& edited : {moe::with_k(t, shape, 3), moe::with_threshold(t, 0.5f)}) {
+    CHECK(moe::validate(edited, shape).ok());
+    CHECK(edited.layers[1].k_max == 0);
+  }
+  const auto back = moe::topology_from_json(moe::to_json(t));
+  REQUIRE(back.ok());
+  CHECK(*back == t);
+}
+
 TEST_CASE("every violation is refused by name") {
   struct Case {
     const char* message;
@@ -91,7 +110,10 @@ TEST_CASE("every violation is refused by name") {
       {"layer 1: bias: wanted none or 8 entries, found 1", [](RoutingTopology& t) { t.layers[1].bias.resize(1); }},
       {"layer 1: width: wanted none or 8 entries, found 9", [](RoutingTopology& t) { t.layers[1].width.resize(9); }},
       {"layer 1: redirect: wanted none or 8 entries, found 7", [](RoutingTopology& t) { t.layers[1].redirect.resize(7); }},
-      {"layer 1: k_max: wanted at least 1, found 0", [](RoutingTopology& t) { t.layers[1].k_max = 0; }},
+      {"layer 1: k_max: wanted at least 1, or k_min = k_max = 0 to skip the layer, found -1",
+       [](RoutingTopology& t) { t.layers[1].k_max = -1; }},
+      {"layer 1: k_max: wanted at least 1, or k_min = k_max = 0 to skip the layer, found 0",
+       [](RoutingTopology& t) { t.layers[1].k_max = 0; }},
       {"layer 1: k_min: wanted at least 1, found 0", [](RoutingTopology& t) { t.layers[1].k_min = 0; }},
       {"layer 1: k_min: wanted at most k_max = 2, found 3", [](RoutingTopology& t) { t.layers[1].k_min = 3; }},
       {"layer 2: threshold: wanted 0 to 1, found nan", [](RoutingTopology& t) { t.layers[2].threshold = kNan; }},
@@ -217,7 +239,8 @@ TEST_CASE("with_k sets every layer's k, capped at its experts, and keeps a lower
   CHECK(ten.layers[1].k_max == 8);
   CHECK(ten.layers[2].k_max == 10);
   check_contains(moe::validate(moe::with_k(full, shape, 17), shape).message(), "layer 1: class 0: wanted at least k_max = 17");
-  check_contains(moe::validate(moe::with_k(full, shape, 0), shape).message(), "k_max: wanted at least 1, found 0");
+  check_contains(moe::validate(moe::with_k(full, shape, 0), shape).message(),
+                 "k_max: wanted at least 1, or k_min = k_max = 0 to skip the layer, found 0");
   const RoutingTopology dynamic = moe::with_k(moe::with_threshold(full, 0.5f), shape, 3);
   CHECK(dynamic.layers[1].k_min == 1);
   CHECK(dynamic.layers[1].k_max == 3);

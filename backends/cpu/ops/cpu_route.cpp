@@ -27,7 +27,7 @@ constexpr float kOut = -std::numeric_limits<float>::infinity();
 
 RoutingTables::RoutingTables(const OpContext& c)
     : k_min(std::max<int64_t>(1, std::lrint(c.in(2).f32()[0]))),
-      k_max(std::max<int64_t>(1, std::lrint(c.in(2).f32()[1]))),
+      k_max(std::max<int64_t>(0, std::lrint(c.in(2).f32()[1]))),
       threshold(c.in(2).f32()[2]),
       temperature(c.in(2).f32()[3]),
       allow(c.in(3).i8()),
@@ -116,7 +116,7 @@ void Router::limit_groups() {
 void Router::select(int32_t* ids, float* weights) {
   const int64_t k_max = std::min(t_.k_max, a_.k_capacity);
   int64_t n = 0;
-  for (int64_t e = 0; e < E_; ++e) {
+  for (int64_t e = 0; e < E_ && k_max > 0; ++e) {
     if (!(v_[e] > (n < k_max ? kOut : best_[n - 1]))) continue;
     int64_t i = n < k_max ? n++ : n - 1;
     for (; i > 0 && best_[i - 1] < v_[e]; --i) best_[i] = best_[i - 1], ids[i] = ids[i - 1];

@@ -100,7 +100,7 @@ Plain plain_route(const Case& c, int64_t t) {
   }
   for (const Slot& s : slots) kept += s.weight;
   const bool normalize = c.attrs.normalize || c.attrs.gating == Gating::kSoftmaxSelected;
-  for (Slot& s : slots) s.weight *= c.attrs.scale * (normalize ? 1 / kept : kept > 0 ? all / kept : 1);
+  for (Slot& s : slots) s.weight *= c.attrs.scale * (kept <= 0 ? 1 : normalize ? 1 / kept : all / kept);
   // One after another: an expert that a redirect has brought in counts as there.
   for (size_t i = 0; i < slots.size(); ++i) {
     if (slots[i].id < 0 || allow[slots[i].id]) continue;
@@ -145,9 +145,9 @@ Case random_case(uint64_t seed) {
   if (E % 4 == 0 && rng.below(3) == 0)
     c.attrs.n_group = 4, c.attrs.topk_group = between(rng, 1, 4), c.attrs.group_top = between(rng, 1, 2);
   const int reachable = static_cast<int>(E / c.attrs.n_group * c.attrs.topk_group);
-  c.k_max = between(rng, 1, std::min(reachable, 12));
-  c.k_min = between(rng, 1, c.k_max);
-  c.attrs.k_capacity = between(rng, c.k_max, std::min(E, c.k_max + 2));
+  c.k_max = seed % 20 == 19 ? 0 : between(rng, 1, std::min(reachable, 12));
+  c.k_min = between(rng, std::min(1, c.k_max), c.k_max);
+  c.attrs.k_capacity = between(rng, std::max(1, c.k_max), std::min(E, c.k_max + 2));
   if (rng.below(2)) c.threshold = rng.uniform();
   if (rng.below(3) == 0) c.temperature = 0.5f + rng.uniform();
   c.n_classes = between(rng, 1, 3), c.n_tokens = between(rng, 1, 9);
