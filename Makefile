@@ -122,7 +122,8 @@ endif
 LIB_SRCS  := $(filter-out $(ISA_ALL),$(call find_cpp,core tensor backends models evolution)) $(ISA_SRCS)
 MAIN_SRCS := $(sort $(wildcard tools/moe_*.cpp))
 TOOL_SRCS := $(filter-out $(MAIN_SRCS),$(call find_cpp,tools))# shared by the programs, and tested
-TEST_SRCS := $(filter-out tests/fuzz/% tests/embed/% tests/lint/% tests/counts/%,$(call find_cpp,tests))
+TEST_SRCS := $(filter-out tests/fuzz/% tests/embed/% tests/lint/% tests/counts/% tests/bench/%,$(call find_cpp,tests))
+BENCH_SRCS := tests/bench/bench_evolution.cpp tests/evolution/problems.cpp
 FUZZ_SRCS := $(sort $(wildcard tests/fuzz/*_fuzz.cpp))
 
 objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
@@ -136,7 +137,7 @@ TESTS    := $(BIN)/moe-tests
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib tests static test unit-test lint bench fuzz fuzzers demo deps install clean help print-sources FORCE
+.PHONY: all lib tests static test unit-test lint bench bench-evolution fuzz fuzzers demo deps install clean help print-sources FORCE
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
@@ -201,6 +202,11 @@ $(TESTS): $(call objects,$(TEST_SRCS) $(TOOL_SRCS)) $(LIB) $(OBJ)/sources.txt
 	@mkdir -p $(@D)
 	$(call link,$^) -o $@
 
+$(BIN)/bench-evolution: $(call objects,$(BENCH_SRCS)) $(LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(call link,$^) -o $@
+
 $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -225,6 +231,10 @@ lint: lib
 BENCH_SETTINGS := MODELS PEERS DEEP_MODELS DEEP_PEERS BENCH_ARGS DEEP_ARGS REPETITIONS THREADS
 bench: all
 	$(Q)BUILD='$(OUT)' CXX='$(CXX)' $(foreach v,$(BENCH_SETTINGS),$(if $($(v)),$(v)='$($(v))')) tools/bench_table.sh
+
+# What searches reach on problems with known answers, beside the bars; fails where one is missed.
+bench-evolution: $(BIN)/bench-evolution
+	$(Q)$(RUN) $(BIN)/bench-evolution
 
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
@@ -268,6 +278,7 @@ make static         build/static/moe-*: programs that need no library, for anoth
 make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
+make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package, models/zoo
 make clean          remove $(BUILD)/
@@ -278,4 +289,4 @@ export HELP
 help:
 	@printf '%s\n' "$$HELP"
 
--include $(patsubst %.cpp,$(OBJ)/%.d,$(LIB_SRCS) $(MAIN_SRCS) $(TOOL_SRCS) $(TEST_SRCS) $(FUZZ_SRCS))
+-include $(patsubst %.cpp,$(OBJ)/%.d,$(LIB_SRCS) $(MAIN_SRCS) $(TOOL_SRCS) $(TEST_SRCS) $(FUZZ_SRCS) $(filter-out $(TEST_SRCS),$(BENCH_SRCS)))
