@@ -65,14 +65,28 @@ Result<Dataset> Dataset::create(std::vector<DatasetCorpus> corpora, const Datase
   return d;
 }
 
-// One pass over the documents' tables.
+// Documents are held out by their hash; the bound moves where that leaves a corpus of few documents without one of either kind.
+uint64_t Dataset::held_out_below(const TokenFile& file) const {
+  if (options_.held_out == 0) return 0;
+  uint64_t least = UINT64_MAX, most = 0;
+  for (uint64_t i = 0; i < file.n_documents(); ++i) {
+    if (file.document_end(i) - file.document_begin(i) < 2) continue;
+    least = std::min(least, file.document_hash(i)), most = std::max(most, file.document_hash(i));
+  }
+  const auto bound = static_cast<uint64_t>(std::ceil(options_.held_out * 0x1p53)) << 11;
+  return least < most ? std::clamp(bound, least + 1, most) : bound;
+}
+
+// Two passes over the documents' tables.
 Status Dataset::measure() {
   const char* split = options_.split == DatasetSplit::kTrain ? "training" : "held-out";
   uint64_t all = 0;
-  for (const DatasetCorpus& c : corpora_) {
-    Size size;
+  for (size_t corpus = 0; corpus < corpora_.size(); ++corpus) {
+    const DatasetCorpus& c = corpora_[corpus];
+    sizes_.push_back({.held_out_below = held_out_below(c.file)});
+    Size& size = sizes_.back();
     for (uint64_t i = 0; i < c.file.n_documents(); ++i) {
-      if (!in_split(c.file, i)) continue;
+      if (!in_split(corpus, i)) continue;
       ++size.documents;
       size.targets += c.file.document_end(i) - c.file.document_begin(i) - 1;
     }
@@ -83,7 +97,6 @@ Status Dataset::measure() {
       repairs_.push_back("corpus '" + c.name + "': its " + std::to_string(size.targets) + " targets do not fill a row of " +
                          std::to_string(options_.context) + " and come several times in it");
     all += size.targets;
-    sizes_.push_back(size);
   }
   if (all > 0) return Status::Ok();
   return refuse(std::string("no corpus has a ") + split + " document of two tokens or more");
@@ -102,8 +115,8 @@ uint64_t Dataset::identity() const {
   return h;
 }
 
-bool Dataset::in_split(const TokenFile& file, uint64_t document) const {
-  const bool held_out = static_cast<double>(file.document_hash(document) >> 11) * 0x1p-53 < options_.held_out;
+bool Dataset::in_split(size_t corpus, uint64_t document) const {
+  const bool held_out = corpora_[corpus].file.document_hash(document) < sizes_[corpus].held_out_below;
   return held_out == (options_.split == DatasetSplit::kHeldOut);
 }
 
@@ -159,7 +172,7 @@ bool Dataset::next_piece(size_t corpus, uint64_t most, Piece& piece) {
     const uint64_t begin = range.begin + at.offset, document = file.document_of(begin);
     const uint64_t end = std::min(file.document_end(document), range.end);
     const uint64_t last = std::min(file.document_end(document) - 1, range.end);  // inputs end here
-    if (begin >= last || !in_split(file, document)) {
+    if (begin >= last || !in_split(corpus, document)) {
       at.offset = end - range.begin;
       continue;
     }

@@ -29,7 +29,9 @@ enum class DatasetSplit : uint8_t { kTrain, kHeldOut };
 struct DatasetOptions {
   int context = 512;  // tokens, and targets, of a row
   uint64_t seed = 0;
-  double held_out = 0;  // share of the documents, by the hash of their tokens: equal documents are on one side
+  // Share of the documents, by the hash of their tokens: equal documents are on one side. Where a share above 0 leaves a corpus
+  // of two documents or more without any of one kind, that kind gets the one nearest to the bound.
+  double held_out = 0;
   DatasetSplit split = DatasetSplit::kTrain;
   uint64_t span = 0;        // 0: documents are shuffled whole; else the file in pieces of so many tokens, for long documents
   bool shuffle = true;      // false: units in the file's order
@@ -100,6 +102,7 @@ class Dataset {
  private:
   struct Size {
     uint64_t documents = 0, targets = 0;
+    uint64_t held_out_below = 0;  // of both splits: the hashes that are held out
   };
   struct Piece {  // inputs [begin, begin + n) of the file
     uint64_t begin, n;
@@ -112,7 +115,8 @@ class Dataset {
       : corpora_(std::move(corpora)), options_(options) {}
   Status measure();
   uint64_t identity() const;
-  bool in_split(const TokenFile& file, uint64_t document) const;
+  uint64_t held_out_below(const TokenFile& file) const;
+  bool in_split(size_t corpus, uint64_t document) const;
   uint64_t n_units(size_t corpus) const;
   Range unit(size_t corpus, uint64_t epoch, uint64_t index) const;
   bool is_used_up(size_t corpus) const;

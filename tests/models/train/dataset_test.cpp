@@ -140,6 +140,23 @@ TEST_CASE("training and held-out documents are two parts of the whole") {
   }
 }
 
+TEST_CASE("of few documents one at least is held out and one at least trains") {
+  for (const double share : {1e-9, 0.999999})
+    for (const int n : {2, 3, 7}) {
+      Files files;
+      files.add("a", distinct_documents(static_cast<uint64_t>(n), n, 9), 1);
+      DatasetOptions o = {.context = 16, .held_out = share, .max_epochs = 1};
+      const auto few = static_cast<uint64_t>(share < 0.5 ? n - 1 : 1);
+      CHECK(files.open(o).value().n_documents(0) == few);
+      o.split = DatasetSplit::kHeldOut;
+      CHECK(files.open(o).value().n_documents(0) == static_cast<uint64_t>(n) - few);
+    }
+  Files files;  // equal documents stay together, and one alone trains
+  files.add("a", {{1, 2, 3}, {1, 2, 3}}, 1);
+  CHECK(files.open({.context = 16, .held_out = 0.01}).value().n_documents(0) == 2);
+  CHECK(!files.open({.context = 16, .held_out = 0.01, .split = DatasetSplit::kHeldOut}).ok());
+}
+
 TEST_CASE("corpora take turns by their weights, to within a row") {
   const std::vector<Documents> corpora = {distinct_documents(3, 20, 30), distinct_documents(4, 200, 30),
                                           distinct_documents(5, 50, 5)};
