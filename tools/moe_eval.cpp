@@ -1,9 +1,11 @@
 // moe-eval: how well a model, or a model under another routing topology, predicts a text.
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "core/file.h"
 #include "models/perplexity.h"
+#include "models/routing_stats.h"
 #include "tools/model_options.h"
 #include "tools/zoo.h"
 
@@ -14,7 +16,7 @@ using Json = nlohmann::ordered_json;
 
 struct Arguments {
   ModelArguments model;
-  std::string text, save, against;
+  std::string text, save, against, stats;
   int n_ctx = 0, n_chunks = 0, batch = 512;
 };
 
@@ -30,6 +32,7 @@ void add_options(CLI::App& app, Arguments& a) {
       ->capture_default_str();
   app.add_option("--save-logits", a.save, "write the distribution of every scored token to this file");
   app.add_option("--kl-against", a.against, "compare with distributions saved before; -f is not needed, the file has the text");
+  app.add_option("--stats", a.stats, "write what the routers did as JSON (models/README.md)");
   add_topology_options(app, a.model);
 }
 
@@ -92,12 +95,18 @@ struct Outcome {
   Json running = Json::array();           // perplexity after each batch
   double seconds = 0, score_seconds = 0;  // the latter of the former
   double tokens_per_second = 0;
+  int64_t n_bytes = 0;  // that the scored tokens stand for; 0 without a tokenizer
+
+  double bits_per_byte() const {
+    return perplexity.nll * static_cast<double>(perplexity.n_tokens) / (std::numbers::ln2 * static_cast<double>(n_bytes));
+  }
 };
 
 Result<Outcome> run(const Program& program, Session& session, const TokenChunks& chunks, LogitWriter* save,
                     const LogitReader* base) {
   Outcome out;
   PerplexityScorer scorer(program.n_threads(), save, base);
+  const Tokenizer* tokenizer = session.model().tokenizer();
   const double n_tokens = static_cast<double>(chunks.n_chunks) * (chunks.n_ctx - 1);
   Progress progress("perplexity", n_tokens, Progress::Unit::kCount, "tokens");
   const auto start = Clock::now();
@@ -105,6 +114,7 @@ Result<Outcome> run(const Program& program, Session& session, const TokenChunks&
     const auto before = Clock::now();
     Status status = scorer.add(logits, targets);
     out.score_seconds += seconds_since(before);
+    for (const Token t : targets) out.n_bytes += tokenizer ? static_cast<int64_t>(tokenizer->piece(t).size()) : 0;
     const PerplexityScore p = scorer.perplexity();
     out.running.push_back({{"n_tokens", p.n_tokens}, {"perplexity", p.perplexity}});
     return status;
@@ -131,6 +141,7 @@ void print_outcome_json(const Arguments& a, const Session& session, const TokenC
             {"n_chunks", chunks.n_chunks},
             {"n_tokens", out.perplexity.n_tokens}};
   j.update(json_of(out.perplexity));
+  if (out.n_bytes > 0) j["bits_per_byte"] = out.bits_per_byte();
   if (out.divergence) j["kl"] = json_of(*out.divergence);
   j["running"] = out.running;
   j["seconds"] = out.seconds, j["score_seconds"] = out.score_seconds, j["tokens_per_second"] = out.tokens_per_second;
@@ -139,7 +150,8 @@ void print_outcome_json(const Arguments& a, const Session& session, const TokenC
 
 void print_outcome(const Arguments& a, const Model& model, const TokenChunks& chunks, const Outcome& out) {
   const PerplexityScore& p = out.perplexity;
-  std::printf("perplexity %.4f ± %.4f (%s tokens)\n", p.perplexity, p.error, format_grouped(p.n_tokens).c_str());
+  std::printf("perplexity %.4f ± %.4f (%s tokens)", p.perplexity, p.error, format_grouped(p.n_tokens).c_str());
+  std::printf(out.n_bytes > 0 ? "  %.4f bits/byte\n" : "\n", out.bits_per_byte());
   if (out.divergence) print_divergence(*out.divergence, a.against);
   const std::string routing = topology_text(a.model);
   std::printf("# %s%s%s, %d chunks of %d, %s tok/s, %s, of it scoring %s\n",
@@ -152,6 +164,7 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const Argument
   SessionOptions options = session_for_chunks(chunks, a.batch);
   MOE_ASSIGN(options.cache_k, parse_cache_type(a.model.cache_type));
   options.cache_v = options.cache_k;
+  options.observe_router = !a.stats.empty();
   MOE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, options));
   MOE_ASSIGN(const RoutingTopology topology, make_topology(model, a.model));
   MOE_TRY(session->set_topology(topology));
@@ -171,6 +184,12 @@ Status evaluate(const Program& program, Arguments& a) {
     program.warn("chunks of " + std::to_string(chunks.n_ctx) + " tokens exceed the " +
                  std::to_string(model->config().n_ctx_train) + " that the model was trained for");
   MOE_ASSIGN(const std::unique_ptr<Session> session, open_session(*model, a, chunks));
+  RoutingStats stats(model->routing_shape());
+  std::optional<AtomicFile> stats_file;
+  if (!a.stats.empty()) {
+    MOE_ASSIGN(stats_file, AtomicFile::create(a.stats));
+    session->set_observer([&](const RouterView& view) { stats.add(view); });
+  }
   std::optional<LogitWriter> save;
   if (!a.save.empty()) {
     MOE_ASSIGN(save, LogitWriter::create(a.save, model->hash(), model->config().n_vocab, chunks));
@@ -182,6 +201,11 @@ Status evaluate(const Program& program, Arguments& a) {
   const Result<Outcome> out = run(program, *session, chunks, save ? &*save : nullptr, base ? &*base : nullptr);
   if (!out.ok()) return interrupted() ? interrupted_status() : out.status();
   if (save) MOE_TRY(save->commit());
+  if (stats_file) {
+    const std::string text = stats.to_json(session->topology());
+    MOE_TRY(stats_file->write(text.data(), text.size()));
+    MOE_TRY(stats_file->commit());
+  }
   if (program.json())
     print_outcome_json(a, *session, chunks, *out);
   else

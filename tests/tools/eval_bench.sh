@@ -41,8 +41,12 @@ value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$out" | head -n 1; }         
 
 run moe-eval "$model" -f "$text" --ctx 64 --chunks 5
 line=$(head -n 1 "$out")
-test_is eval_prints_perplexity_error_and_tokens eval 'echo "$line" | grep -q "^perplexity [0-9.]* ± [0-9.]* (155 tokens)$"'
+test_is eval_prints_perplexity_error_and_tokens eval 'echo "$line" | grep -q "^perplexity [0-9.]* ± [0-9.]* (155 tokens)  [0-9.]* bits/byte$"'
 test_is eval_ends_with_a_summary_line eval 'tail -n 1 "$out" | grep -q "^# olmoe .* 5 chunks of 64, "'
+run moe-eval "$model" -f "$text" --ctx 64 --chunks 5 --json --stats "$folder/stats.json"
+# The tokenizer of a synthetic model has a token a byte.
+test_is eval_bits_per_byte awk -v b="$(value bits_per_byte)" -v n="$(value nll)" 'BEGIN { d = b * log(2) - n; exit !(b > 0 && d * d < 1e-12) }'
+test_is eval_writes_router_stats grep -q '"tokens": 315' "$folder/stats.json"
 same=yes
 for options in "-t 1" "-t 3" "--batch 1" "--batch 7" "--batch 64" "--batch 1000"; do
   # shellcheck disable=SC2086
