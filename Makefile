@@ -11,6 +11,7 @@ CROSS  ?=#         prefix of a cross toolchain, e.g. aarch64-linux-gnu-
 BUILD  ?= build#   everything made goes below this folder
 PREFIX ?= /usr/local
 DEPS   ?= yes#     no: `make demo` installs nothing
+TESTS_IN ?=#       folders of tests/ that build/bin/moe-tests is made from, e.g. "core tensor"; empty: all
 V      ?=#         1 shows the commands
 FUZZ_SECONDS ?= 60
 
@@ -69,6 +70,7 @@ FLAGS_debug    := -O0 -g -D_GLIBCXX_ASSERTIONS
 FLAGS_sanitize := -O1 -g1 -D_GLIBCXX_ASSERTIONS -fsanitize=address,undefined $(SANITIZE)
 FLAGS_fuzz     := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined $(SANITIZE)
 OPT_TEST_release := -O1# doctest's macros optimise slowly and gain nothing from it
+OPT_TEST_sanitize := -O0
 
 ALL_FLAGS = $(FLAGS) $(FLAGS_$(config)) $(CXXFLAGS)
 LDFLAGS_release  := -pthread
@@ -123,6 +125,11 @@ LIB_SRCS  := $(filter-out $(ISA_ALL),$(call find_cpp,core tensor backends models
 MAIN_SRCS := $(sort $(wildcard tools/moe_*.cpp))
 TOOL_SRCS := $(filter-out $(MAIN_SRCS),$(call find_cpp,tools))# shared by the programs, and tested
 TEST_SRCS := $(filter-out tests/fuzz/% tests/embed/% tests/lint/% tests/counts/% tests/bench/%,$(call find_cpp,tests))
+ifneq ($(TESTS_IN),)
+  TEST_SRCS := $(filter-out %_test.cpp,$(TEST_SRCS)) $(wildcard tests/*_test.cpp) \
+    $(foreach folder,$(TESTS_IN),$(filter tests/$(folder)/%_test.cpp,$(TEST_SRCS)))
+endif
+TESTED_TOOL_SRCS := $(if $(filter tests/tools/%,$(TEST_SRCS)),$(TOOL_SRCS))
 BENCH_SRCS := tests/bench/bench_evolution.cpp tests/evolution/problems.cpp
 FUZZ_SRCS := $(sort $(wildcard tests/fuzz/*_fuzz.cpp))
 
@@ -197,7 +204,7 @@ $(OUT)/static/%: $(BIN)/%
 	$(Q)$(CXX) -static $(OBJ)/tools/$(subst -,_,$*).o $(call objects,$(TOOL_SRCS)) $(LIB) $(LDFLAGS_$(config)) $(LDFLAGS) \
 	  $(LIBS_$(subst -,_,$*)) -o $@
 
-$(TESTS): $(call objects,$(TEST_SRCS) $(TOOL_SRCS)) $(LIB) $(OBJ)/sources.txt
+$(TESTS): $(call objects,$(TEST_SRCS) $(TESTED_TOOL_SRCS)) $(LIB) $(OBJ)/sources.txt
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(call link,$^) -o $@
@@ -271,7 +278,7 @@ print-sources:
 
 define HELP
 make                build/bin/moe-* and build/lib/libmoe.a
-make demo           install what is missing, build, make a small model, run it
+make demo           install what is missing, build, run the bundled model
 make test           build and run every test         TESTS_ARGS='-tc=*rope*' selects
 make unit-test      only build/bin/moe-tests
 make static         build/static/moe-*: programs that need no library, for another machine with CROSS=
