@@ -47,6 +47,7 @@ void build_decoder(GraphBuilder& b, const std::function<ValueId(ValueId, int)>& 
   if (c.embedding_scale != 0) x = b.scale(x, c.embedding_scale);
   for (int i = 0; i < c.n_layer; ++i) {
     b.set_layer(i);
+    b.model().residual.push_back(x);
     x = layer(x, i);
   }
   b.set_layer(-1);

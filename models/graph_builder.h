@@ -62,6 +62,9 @@ struct RouterValues {
   ValueId ids = kNone;       // outputs: i32 (T, K)
   ValueId weights = kNone;   // f32 (T, K)
   ValueId logits = kNone;    // f32 (T, E), an output when observed
+  // Where a graph is cut to have a layer's experts alone: what router and experts read, f32 (T, d_model), and what is added to
+  // the residual stream for it.
+  ValueId x = kNone, mixture = kNone;
 };
 
 struct CacheValues {
@@ -75,6 +78,7 @@ struct ModelGraph {
   ValueId balance = kNone, drop = kNone, capacity = kNone;
   ValueId hidden = kNone, head = kNone;  // f32 (R, d_model); the weight (n_vocab, d_model) whose product with it logits are
   ValueId logits = kNone;                // f32 (R, n_vocab)
+  std::vector<ValueId> residual;         // (n layers) f32 (T, d_model): what enters each layer, for cuts
   std::vector<RouterValues> routers;     // (n layers)
   std::vector<CacheValues> caches;       // (n layers)
 };

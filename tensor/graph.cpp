@@ -1,6 +1,7 @@
 // Building, checking, pricing and expanding graphs. What is particular to an op is in ops/.
 #include "tensor/graph.h"
 
+#include <algorithm>
 #include <iterator>
 
 #include "tensor/ops/op_rules.h"
@@ -194,6 +195,36 @@ Graph expand_fused(const Graph& g, bool (*keep)(const Graph&, const Node&, void*
   expanded.nodes.reserve(g.nodes.size());
   for (const Node& node : g.nodes) append_expanded(expanded, node, keep, context);
   return expanded;
+}
+
+Graph cut(const Graph& graph, std::span<const ValueId> from, std::span<const ValueId> to) {
+  Graph g = graph;
+  for (Value& v : g.values) v.output = false;
+  std::vector<bool> needed(g.values.size(), false), given(g.values.size(), false);
+  for (const ValueId id : from) {
+    MOE_CHECK(g.value(id).kind == ValueKind::kTemp || g.value(id).kind == ValueKind::kInput);
+    g.value(id).kind = ValueKind::kInput;
+    given[static_cast<size_t>(id)] = true;
+  }
+  for (const ValueId id : to) {
+    g.value(id).output = g.value(id).kind == ValueKind::kTemp;
+    needed[static_cast<size_t>(id)] = true;
+  }
+  const auto makes_needed = [&](const Node& n) {
+    return std::any_of(n.out.begin(), n.out.end(),
+                       [&](ValueId id) { return needed[static_cast<size_t>(id)] && !given[static_cast<size_t>(id)]; });
+  };
+  std::vector<Node> kept;
+  for (auto n = g.nodes.rbegin(); n != g.nodes.rend(); ++n) {
+    if (!makes_needed(*n)) continue;
+    for (const ValueId id : n->in)
+      if (id != kNone) needed[static_cast<size_t>(id)] = true;
+    kept.push_back(std::move(*n));
+  }
+  g.nodes.assign(std::make_move_iterator(kept.rbegin()), std::make_move_iterator(kept.rend()));
+  for (size_t i = 0; i < g.values.size(); ++i)
+    if (!needed[i]) g.values[i].kind = ValueKind::kTemp;
+  return g;
 }
 
 }  // namespace moe

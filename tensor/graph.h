@@ -131,4 +131,9 @@ std::string dump(const Graph&, const RunShape* with_cost = nullptr);
 // Expands every fused node for which `keep` is false (or null) through its fallback, until none is left. Ids of values stay.
 Graph expand_fused(const Graph&, bool (*keep)(const Graph&, const Node&, void*), void* context);
 
+// The part of a graph that makes `to` when `from` is given: values of `from` become inputs under their labels, nodes that `to`
+// does not need go, `to` become its only outputs, and what nobody reads any more keeps its id and gets no memory. Each of
+// `from` is a temp or an input. A node that is needed for one output keeps all of them.
+Graph cut(const Graph&, std::span<const ValueId> from, std::span<const ValueId> to);
+
 }  // namespace moe

@@ -83,7 +83,9 @@ ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& bl
   const ValueId hidden = b.op(Op::kGlu, {gate, up}, block.glu);
   const ValueId out = project("ffn_down_exps", hidden, kNone, r.width, d, f);
   r.width_step = traits(b.graph().value(b.matrix("ffn_down_exps.weight", {E, d, f})).dtype).block_elements;
-  return b.add(b.scale(b.op(Op::kWeightedSum, {out, r.ids, r.weights}), residual_scale), residual);
+  r.x = x;
+  r.mixture = b.scale(b.op(Op::kWeightedSum, {out, r.ids, r.weights}), residual_scale);
+  return b.add(r.mixture, residual);
 }
 
 }  // namespace moe

@@ -219,5 +219,34 @@ TEST_CASE("expand_fused leaves the nodes that are to be kept") {
   CHECK(mixed.nodes.back().op == Op::kLinearGlu);
 }
 
+TEST_CASE("a cut graph makes its outputs from what it is given, and nothing else") {
+  const Small s;
+  const ValueId tokens = s.g.find("tokens"), norm = s.g.find("blk.0.norm.weight");
+
+  const ValueId from[] = {s.x}, to[] = {s.z};
+  const Graph tail = cut(s.g, from, to);
+  CHECK(tail.nodes.size() == 2);
+  CHECK(tail.nodes[0].op == Op::kRmsNorm);
+  CHECK(tail.value(s.x).kind == ValueKind::kInput);
+  CHECK(tail.value(s.x).name == "embed");
+  CHECK(tail.value(s.z).output);
+  CHECK(tail.value(tokens).kind == ValueKind::kTemp);  // nobody reads it: no memory, nothing to bind
+  CHECK(tail.value(norm).kind == ValueKind::kWeight);
+  CHECK(tail.validate().ok());
+
+  const ValueId normed[] = {s.y};
+  const Graph head = cut(s.g, {}, normed);
+  CHECK(head.nodes.size() == 2);
+  CHECK(head.nodes[0].op == Op::kEmbed);
+  CHECK(head.value(s.y).output);
+  CHECK(!head.value(s.z).output);
+  CHECK(head.value(tokens).kind == ValueKind::kInput);
+  CHECK(head.validate().ok());
+
+  const ValueId both[] = {s.x, s.y};
+  CHECK(cut(s.g, both, to).nodes.size() == 1);
+  CHECK(cut(s.g, both, normed).nodes.empty());
+}
+
 }  // namespace
 }  // namespace moe
