@@ -154,9 +154,17 @@ Status Model::check_weights() const {
 }
 
 Result<ModelGraph> Model::graph(const GraphOptions& options) const {
-  MOE_ASSIGN(ModelGraph g, build_graph(config_, options, weights_.get()));
-  g.graph = fuse(g.graph, [this](const Graph& graph, const Node& node) { return backend_->supports(graph, node); });
+  MOE_ASSIGN(ModelGraph g, simple_graph(options));
+  g.graph = fused(g.graph);
   return g;
+}
+
+Result<ModelGraph> Model::simple_graph(const GraphOptions& options) const {
+  return build_graph(config_, options, weights_.get());
+}
+
+Graph Model::fused(const Graph& simple) const {
+  return fuse(simple, [this](const Graph& graph, const Node& node) { return backend_->supports(graph, node); });
 }
 
 }  // namespace moe

@@ -42,6 +42,9 @@ class Model {
 
   // The forward pass for these options, weights bound, fused as the backend likes it.
   Result<ModelGraph> graph(const GraphOptions& options) const;
+  // The same in simple ops, for those who cut it before they fuse it.
+  Result<ModelGraph> simple_graph(const GraphOptions& options) const;
+  Graph fused(const Graph& simple) const;
 
   double load_seconds() const { return load_seconds_; }
 
