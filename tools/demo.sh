@@ -1,12 +1,12 @@
 #!/bin/sh
-# What `make demo` shows: a model made on the spot, a prompt, text, speed, and which experts the router chose; then the same run
-# with fewer experts a token. BUILD is the folder that bin/ lies in.
+# What `make demo` shows: the bundled model writes, at its full size and at smaller ones that no other file is needed for, with
+# speed and quality side by side. BUILD is the folder that bin/ lies in.
 set -eu
 cd "$(dirname "$0")/.."
 bin=${BUILD:-build}/bin
-model=${BUILD:-build}/demo.gguf
-prompt="Mixture-of-Experts models route every token to"
-tokens=64
+model=models/zoo/mosaic/mosaic.gguf
+prompt="She looked at him and said, “"
+style="--temp 0.8 --min-p 0.1 --repeat-penalty 1.1 --seed 3"
 summary=$(mktemp)
 trap 'rm -f "$summary"' EXIT
 
@@ -14,27 +14,28 @@ bold=
 plain=
 if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-run() { "$bin/moe-run" "$model" -p "$prompt" -n $tokens --seed 1 --ignore-eos "$@"; }
-show() { echo "\$ $bin/moe-run $model -p \"$prompt\" -n $tokens --seed 1 --ignore-eos $*"; }
-speed() { sed -n 's/^# .*| gen [0-9]* tok \([0-9.]*\) tok.*/\1/p' "$summary"; }
+show() { printf '$ %s\n' "$*"; }
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$summary" | head -n 1; }
+speed() { sed -n '/"samples_ts"/,/]/s/^ *\([0-9.][0-9.]*\),*$/\1/p' "$summary" | sort -n | sed -n 3p; } # median of 5
 
-step "1. Make a model: OLMoE's shape, 4 layers of 32 experts, 8 used a token, random weights in q8_0"
-"$bin/moe-inspect" synth "$model" --arch olmoe --type q8_0 --seed 1 --set n_layer=4 --set d_model=512 --set n_head=8 \
-  --set n_kv_head=8 --set n_expert=32 --set n_expert_used=8 --set d_ff_expert=256
+step "1. mosaic, trained by moe-train on this project's own graph: 8 layers of 16 experts, 4 used a token"
+show "$bin/moe-run mosaic -p \"$prompt\" -n 96 $style --heatmap"
+# shellcheck disable=SC2086  # the style is words on purpose
+"$bin/moe-run" "$model" -p "$prompt" -n 96 $style --heatmap
 
-step "2. Run it. Nobody trained these weights, so it talks nonsense (one byte a token): watch speed and experts, not words"
-show --heatmap
-run --heatmap
+step "2. The same file at other budgets: fewer experts a token, or half of each one's channels"
+show "$bin/moe-bench mosaic -p 0 -n 128 OPTIONS; $bin/moe-eval mosaic -f README.md --ctx 256 OPTIONS"
+printf '%-28s %10s %12s %10s\n' options 'tok/s' perplexity bits/byte
+for options in "" "--experts 2" "--width 0.5" "--experts 2 --width 0.5" "--experts 1 --width 0.25"; do
+  # shellcheck disable=SC2086  # options are words on purpose
+  "$bin/moe-bench" "$model" -p 0 -n 128 -r 5 --json $options > "$summary" 2> /dev/null
+  tokens_per_second=$(speed)
+  # shellcheck disable=SC2086
+  "$bin/moe-eval" "$model" -f README.md --ctx 256 --json $options > "$summary" 2> /dev/null
+  printf '%-28s %10.0f %12.1f %10.3f\n' "${options:-4 experts, full width}" "$tokens_per_second" "$(value perplexity)" "$(value bits_per_byte)"
+done
 
-step "3. The same with 2 experts a token instead of 8: one option, no other file"
-show --experts 2
-run > /dev/null 2> "$summary"
-all=$(speed)
-run --experts 2 > /dev/null 2> "$summary"
-few=$(speed)
-grep '^# ' "$summary"
-awk -v all="$all" -v few="$few" 'BEGIN { printf "8 experts: %s tok/s   2 experts: %s tok/s   %.2f times as fast\n", all, few, few / all }'
-
-step "Next: a real model"
+step "Next: what it was trained on and how, and bigger models"
+echo "models/zoo/mosaic/card.md"
 echo "$bin/moe-run MODEL.gguf --chat        any GGUF file of: llama (Mixtral), olmoe, qwen2moe, qwen3moe, granitemoe, gpt-oss, deepseek2"
 echo "$bin/moe-run --help"
