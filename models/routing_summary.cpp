@@ -112,7 +112,7 @@ class Differ {
     for (int c = 0; c < n_classes; ++c) {
       std::vector<int> masked, allowed;
       for (int e = 0; e < a.n_experts; ++e) {
-        const size_t i = static_cast<size_t>(c * a.n_experts + e);
+        const size_t i = static_cast<size_t>(c) * static_cast<size_t>(a.n_experts) + static_cast<size_t>(e);
         if (i >= a.allow.size() || i >= b.allow.size() || a.allow[i] == b.allow[i]) continue;
         (b.allow[i] ? allowed : masked).push_back(e);
       }
