@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 bin=${BUILD:-build}/bin
 model=models/zoo/mosaic/mosaic.gguf
+# shellcheck disable=SC1111  # the quote opens what the model goes on with
 prompt="She looked at him and said, “"
 style="--temp 0.8 --min-p 0.1 --repeat-penalty 1.1 --seed 3"
 summary=$(mktemp)
