@@ -13,7 +13,7 @@ Result<std::vector<Op>> rows_by_name(const std::vector<Op>& table, std::span<con
     const auto row = std::find_if(table.begin(), table.end(), [&](const Op& op) { return op.name == name; });
     if (row == table.end()) {
       std::string known;
-      for (const Op& op : table) known += (known.empty() ? "" : ", ") + op.name;
+      for (const Op& op : table) (known += known.empty() ? "" : ", ") += op.name;
       return Status::NotFound(std::string(kind) + ": wanted one of " + known + "; found '" + name + "'");
     }
     rows.push_back(*row);
