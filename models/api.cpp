@@ -188,7 +188,7 @@ char* moe_model_get_topology(const moe_model* model, moe_error* error) {
   char* text = nullptr;
   guarded(error, [&]() -> Status {
     MOE_TRY(not_null({{"model", model}}));
-    return give(to_json(full_topology(model->model->routing_shape())), text);
+    return give(to_json(model->model->topology()), text);
   });
   return text;
 }

@@ -318,7 +318,7 @@ moe_status moe_session_load_topology(moe_session* session, const char* path) {
 }
 
 moe_status moe_session_reset_topology(moe_session* session) {
-  return edit_topology(session, [](const RoutingTopology&, const RoutingShape& shape) { return full_topology(shape); });
+  return edit_topology(session, [&](const RoutingTopology&, const RoutingShape&) { return session->model->topology(); });
 }
 
 char* moe_session_get_topology(moe_session* session) {

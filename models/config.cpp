@@ -83,20 +83,28 @@ Status fill_defaults_and_check(const Metadata& m, ModelConfig& c) {
     MOE_TRY(check_range(m, c, "expert_count", c.n_expert, 1, 65536));
     MOE_TRY(check_range(m, c, "expert_used_count", c.n_expert_used, 1, c.n_expert));
   }
-  if (c.n_expert > 0 && c.n_group > 1) {
-    if (c.n_expert % c.n_group != 0)
-      return Status::Corrupt(m.source() + ": key '" + c.arch + ".expert_group_count': wanted a divisor of expert_count " +
-                             std::to_string(c.n_expert) + ", found " + std::to_string(c.n_group));
-    MOE_TRY(check_range(m, c, "expert_group_used_count", c.topk_group, 1, c.n_group));
-    const int reachable = c.n_expert / c.n_group * c.topk_group;
-    if (reachable < c.n_expert_used)
-      return Status::Corrupt(m.source() + ": key '" + c.arch +
-                             ".expert_group_used_count': wanted groups that hold expert_used_count " +
-                             std::to_string(c.n_expert_used) + " experts, found " + std::to_string(c.topk_group) +
-                             " groups with " + std::to_string(reachable));
-  }
   MOE_TRY(check_range(m, c, "expert_gating_func", c.gating, 0, 3));
   return Status::Ok();
+}
+
+// Groups of group-limited routing are runs of equal length of the router's rows.
+Status check_groups(const Metadata& m, const ModelConfig& c) {
+  if (c.n_expert == 0 || c.n_group <= 1) return Status::Ok();
+  MOE_TRY(check_range(m, c, "expert_group_used_count", c.topk_group, 1, c.n_group));
+  const auto divides = [&](int rows) {
+    if (rows % c.n_group == 0) return Status::Ok();
+    return Status::Corrupt(m.source() + ": key '" + c.arch + ".expert_group_count': wanted a divisor of expert_count " +
+                           std::to_string(rows) + ", found " + std::to_string(c.n_group));
+  };
+  for (const LayerExperts& layer : c.layer_experts) MOE_TRY(divides(layer.rows));
+  if (!c.layer_experts.empty()) return Status::Ok();  // its topology is checked against every layer when it is loaded
+  MOE_TRY(divides(c.n_expert));
+  const int reachable = c.n_expert / c.n_group * c.topk_group;
+  if (reachable >= c.n_expert_used) return Status::Ok();
+  return Status::Corrupt(m.source() + ": key '" + c.arch +
+                         ".expert_group_used_count': wanted groups that hold expert_used_count " +
+                         std::to_string(c.n_expert_used) + " experts, found " + std::to_string(c.topk_group) + " groups with " +
+                         std::to_string(reachable));
 }
 
 }  // namespace
@@ -116,7 +124,16 @@ Result<ModelConfig> read_config(const Metadata& m) {
   });
   MOE_TRY(first);
   MOE_TRY(fill_defaults_and_check(m, c));
+  MOE_ASSIGN(c.layer_experts, read_expert_layout(m, c.n_layer, c.n_expert));
+  MOE_TRY(check_groups(m, c));
   return c;
+}
+
+LayerExperts ModelConfig::experts_of(int layer) const {
+  if (layer_experts.empty()) return {n_expert, n_expert, d_ff_expert, {}};
+  LayerExperts e = layer_experts[static_cast<size_t>(layer)];
+  if (e.d_ff == 0) e.d_ff = d_ff_expert;
+  return e;
 }
 
 void write_config(const ModelConfig& c, Metadata& m) {
@@ -137,6 +154,7 @@ void write_config(const ModelConfig& c, Metadata& m) {
     else
       m.set(key(suffix), member);
   });
+  write_expert_layout(c.layer_experts, c.n_dense_lead, c.n_expert, c.d_ff_expert, m);
 }
 
 }  // namespace moe

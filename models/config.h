@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/status.h"
+#include "models/expert_layout.h"
 #include "models/io/metadata.h"
 
 namespace moe {
@@ -43,6 +45,11 @@ struct ModelConfig {
 
   int q_rank = 0, kv_rank = 0;  // latent attention (DeepSeek)
   int head_dim_mla = 0, v_dim_mla = 0;
+
+  std::vector<LayerExperts> layer_experts;  // (n_layer) where layers differ: n_expert is the largest count then; else empty
+
+  // Of a layer with experts.
+  LayerExperts experts_of(int layer) const;
 
   bool operator==(const ModelConfig&) const = default;
 };

@@ -51,15 +51,17 @@ struct GraphOptions {
 
 // The values by which a session talks to one MoE layer.
 struct RouterValues {
-  int n_experts = 0;  // 0: a dense layer, nothing else is set
+  int n_experts = 0;  // rows of the router; 0: a dense layer, nothing else is set
   int k = 0, d_ff = 0, width_step = 1;
+  std::vector<int32_t> places;  // (E) as in LayerExperts; empty: all experts have weights, W = E
   int n_group = 1, topk_group = 1;
   ValueId params = kNone;    // inputs: f32 (8), see route
   ValueId allow = kNone;     // i8 (n_classes, E)
   ValueId bias = kNone;      // f32 (E)
   ValueId redirect = kNone;  // i32 (E)
-  ValueId width = kNone;     // i32 (E)
-  ValueId ids = kNone;       // outputs: i32 (T, K)
+  ValueId width = kNone;     // i32 (W), by place
+  ValueId place = kNone;     // i32 (E), where there are places
+  ValueId ids = kNone;       // outputs: i32 (T, K), places where there are any
   ValueId weights = kNone;   // f32 (T, K)
   ValueId logits = kNone;    // f32 (T, E), an output when observed
   // Where a graph is cut to have a layer's experts alone: what router and experts read, f32 (T, d_model), and what is added to

@@ -105,17 +105,37 @@ Result<std::unique_ptr<Model>> Model::load(const std::string& path, const ModelO
   m->weights_ = std::make_unique<Weights>(m->file_, *m->backend_);
   auto graph = m->graph({});
   if (!graph.ok()) return in_file(path, graph.status());
-  m->shape_.model_hash = m->file_.content_hash();
-  m->shape_.n_vocab = m->config_.n_vocab;
-  for (const RouterValues& r : graph->routers) {
-    RoutingShape::Layer layer;
-    if (r.n_experts > 0) layer = {r.n_experts, r.k, r.d_ff, r.width_step, r.n_group, r.topk_group};
-    m->shape_.layers.push_back(layer);
-  }
+  MOE_TRY(m->load_routing(*graph));
   MOE_TRY(m->load_tokenizer());
   MOE_TRY(m->check_small_weights());
   m->load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return m;
+}
+
+Status Model::load_routing(const ModelGraph& graph) {
+  shape_.model_hash = file_.content_hash();
+  shape_.n_vocab = config_.n_vocab;
+  for (const RouterValues& r : graph.routers) {
+    RoutingShape::Layer layer;
+    if (r.n_experts > 0) layer = {r.n_experts, r.k, r.d_ff, r.width_step, r.n_group, r.topk_group, r.places};
+    shape_.layers.push_back(std::move(layer));
+  }
+  topology_ = full_topology(shape_);
+  const bool stored = metadata().has(kTopologyKey);
+  if (!stored && config_.layer_experts.empty()) return Status::Ok();
+  const std::string key = stored ? kTopologyKey : "moe.experts.count";
+  const auto corrupt = [&](const Status& s) { return Status::Corrupt(file_.name() + ": key '" + key + "': " + s.message()); };
+  if (stored) {
+    MOE_ASSIGN(const std::string text, metadata().get<std::string>(key));
+    Result<RoutingTopology> t = topology_from_json(text);
+    if (!t.ok()) return corrupt(t.status());
+    topology_ = std::move(t).value();
+    topology_.model_hash = shape_.model_hash;  // it lies in the file of its model, whatever format the weights have got since
+  }
+  if (Status s = validate(topology_, shape_); !s.ok()) return corrupt(s);
+  for (size_t i = 0; i < shape_.layers.size(); ++i)
+    if (const int k = topology_.layers[i].k_max; k > 0) shape_.layers[i].k = k;
+  return Status::Ok();
 }
 
 Status Model::load_tokenizer() {

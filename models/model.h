@@ -35,6 +35,8 @@ class Model {
   Backend& backend() const { return *backend_; }
   uint64_t hash() const { return shape_.model_hash; }
   const RoutingShape& routing_shape() const { return shape_; }
+  // What sessions begin with: the topology that the file brings (key moe.topology), else everything allowed.
+  const RoutingTopology& topology() const { return topology_; }
 
   // Null when the file carries no tokenizer; the reason is in tokenizer_status().
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
@@ -54,6 +56,7 @@ class Model {
  private:
   class Weights;
   Model(GgufFile file, ModelConfig config);
+  Status load_routing(const ModelGraph& graph);
   Status load_tokenizer();
   Status check_small_weights() const;
 
@@ -62,6 +65,7 @@ class Model {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Weights> weights_;
   RoutingShape shape_;
+  RoutingTopology topology_;
   std::optional<Tokenizer> tokenizer_;
   Status tokenizer_status_;
   double load_seconds_ = 0;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "models/io/gguf_format.h"
+#include "models/routing.h"
 
 namespace moe {
 namespace {
@@ -22,6 +23,23 @@ Status decode_piece(const GgufFile& file, const TensorInfo& t, int64_t first, in
     return Status::Corrupt(file.name() + ": tensor '" + printable(t.name) + "': wanted finite weights, found " +
                            std::to_string(out[i]) + " at element " + std::to_string(first + i));
   }
+  return Status::Ok();
+}
+
+// A topology that the file brings must still be one when expert widths are counted in blocks of another format.
+Status check_topology(const GgufFile& file, const QuantizePlan& plan) {
+  if (!file.metadata().has(kTopologyKey)) return Status::Ok();
+  MOE_ASSIGN(const std::string text, file.metadata().get<std::string>(kTopologyKey));
+  MOE_ASSIGN(const RoutingTopology topology, topology_from_json(text));
+  for (const QuantizePlan::Step& s : plan.steps)
+    for (size_t i = 0; i < topology.layers.size(); ++i) {
+      if (s.tensor->name != "blk." + std::to_string(i) + ".ffn_down_exps.weight") continue;
+      for (const int32_t width : topology.layers[i].width)
+        if (width != s.tensor->shape.back() && width % traits(s.type).block_elements != 0)
+          return Status::InvalidArgument(
+              file.name() + ": tensor '" + s.tensor->name + "': wanted a format whose blocks cut " + std::to_string(width) +
+              " hidden channels, as the file's topology leaves an expert, found " + traits(s.type).name);
+    }
   return Status::Ok();
 }
 
@@ -55,6 +73,7 @@ Result<QuantizePlan> plan_quantize(const GgufFile& file, const TypeChoiceOptions
     plan.bytes_after += plan.steps.back().bytes;
     plan.elements += n;
   }
+  MOE_TRY(check_topology(file, plan));
   return plan;
 }
 

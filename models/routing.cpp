@@ -70,6 +70,8 @@ struct LayerCheck {
     }
     for (size_t i = 0; i < r.allow.size(); ++i) {
       if (r.allow[i] > 1) return refuse(at("allow", i), "0 or 1", str(r.allow[i]));
+      if (r.allow[i] == 1 && !shape.has_weights(i % experts()))
+        return refuse(at("allow", i), "0, since the file has no weights of expert " + std::to_string(i % experts()), "1");
     }
     return Status::Ok();
   }
@@ -205,6 +207,7 @@ RoutingTopology full_topology(const RoutingShape& shape) {
     LayerRouting& r = t.layers[i];
     r.n_experts = s.n_experts;
     r.allow.assign(static_cast<size_t>(s.n_experts), 1);
+    for (size_t e = 0; e < r.allow.size(); ++e) r.allow[e] = s.has_weights(e);
     r.k_min = r.k_max = s.k;
   }
   return t;

@@ -26,6 +26,7 @@
 namespace moe {
 
 inline constexpr int kMaxTokenClasses = 16;
+inline constexpr const char* kTopologyKey = "moe.topology";  // of a model file that brings its own, as JSON
 
 struct LayerRouting {  // a dense layer has n_experts == 0 and nothing else
   int n_experts = 0;
@@ -59,13 +60,17 @@ struct RoutingShape {
     int width_step = 1;  // widths are multiples of it: the block of the down projection's format
     int n_group = 1;     // group-limited routing: experts are cut into n_group runs of equal length ...
     int topk_group = 1;  // ... and a token uses experts of the topk_group best groups only
+    // (n_experts) where the weights of each expert are in the file, -1: nowhere, so that all classes mask it; empty: all are.
+    std::vector<int32_t> place = {};
+
+    bool has_weights(size_t e) const { return place.empty() || place[e] >= 0; }
   };
   uint64_t model_hash = 0;
   int n_vocab = 0;
   std::vector<Layer> layers;  // (n_layers)
 };
 
-// Everything allowed, the model's own k: the model as it was trained.
+// Everything allowed that has weights, the model's own k: the model as it was trained.
 RoutingTopology full_topology(const RoutingShape& shape);
 
 // Ok, or kInvalidArgument naming layer, field, wanted and found. With group-limited routing the usable experts of a class must

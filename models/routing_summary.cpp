@@ -24,6 +24,13 @@ std::vector<bool> reachable(const LayerRouting& r) {
   return kept;
 }
 
+// Experts that the file holds.
+double weights_of(const RoutingShape::Layer& shape) {
+  double n = 0;
+  for (size_t e = 0; e < static_cast<size_t>(shape.n_experts); ++e) n += shape.has_weights(e);
+  return n;
+}
+
 Layer summarize_layer(const LayerRouting& r, const RoutingShape::Layer& shape, int index) {
   const std::vector<bool> kept = reachable(r);
   double kept_channels = 0;
@@ -37,7 +44,7 @@ Layer summarize_layer(const LayerRouting& r, const RoutingShape::Layer& shape, i
   s.width = s.kept > 0 ? kept_channels / s.kept / shape.d_ff : 0;
   s.flops_low = s.k_low * s.width / shape.k;
   s.flops_high = s.k_high * s.width / shape.k;
-  s.bytes = kept_channels / shape.n_experts / shape.d_ff;
+  s.bytes = kept_channels / weights_of(shape) / shape.d_ff;
   return s;
 }
 
@@ -50,7 +57,7 @@ Layer total_of(const std::vector<Layer>& layers, const RoutingShape& shape) {
   total.width = total.flops_low = total.flops_high = total.bytes = 0;
   for (const Layer& s : layers) {
     const RoutingShape::Layer& full = shape.layers[static_cast<size_t>(s.index)];
-    const double flops = double(full.k) * full.d_ff, bytes = double(full.n_experts) * full.d_ff;
+    const double flops = double(full.k) * full.d_ff, bytes = weights_of(full) * full.d_ff;
     full_flops += flops, full_bytes += bytes;
     total.n_experts += s.n_experts, total.kept += s.kept;
     total.k_low += s.k_low, total.k_high += s.k_high, total.width += s.width;

@@ -15,18 +15,23 @@ struct RoutingTables {
   std::vector<int8_t> allow;      // (n_classes, E)
   std::vector<float> bias;        // (E)
   std::vector<int32_t> redirect;  // (E)
-  std::vector<int32_t> width;     // (E)
+  std::vector<int32_t> width;     // (W), by place
+  std::vector<int32_t> place;     // (E), or none where W = E
 
-  void resize(int n_experts, int n_classes) {
+  void resize(int n_experts, int n_classes, const std::vector<int32_t>& places) {
     const auto E = static_cast<size_t>(n_experts);
-    allow.assign(E * static_cast<size_t>(n_classes), 0), bias.assign(E, 0), redirect.assign(E, -1), width.assign(E, 0);
+    allow.assign(E * static_cast<size_t>(n_classes), 0), bias.assign(E, 0), redirect.assign(E, -1), place = places;
+    width.assign(E - static_cast<size_t>(std::count(place.begin(), place.end(), -1)), 0);
   }
 
   void fill(const LayerRouting& r, int n_classes, int d_ff) {
     const float numbers[] = {static_cast<float>(r.k_min), static_cast<float>(r.k_max), r.threshold, r.temperature};
     std::copy(std::begin(numbers), std::end(numbers), params);
     std::copy(r.allow.begin(), r.allow.begin() + static_cast<std::ptrdiff_t>(n_classes) * r.n_experts, allow.begin());
-    copy_or(r.bias, bias, 0.0f), copy_or(r.redirect, redirect, -1), copy_or(r.width, width, d_ff);
+    copy_or(r.bias, bias, 0.0f), copy_or(r.redirect, redirect, -1);
+    if (place.empty()) return copy_or(r.width, width, d_ff);
+    for (size_t e = 0; e < place.size(); ++e)
+      if (place[e] >= 0) width[static_cast<size_t>(place[e])] = r.width.empty() ? d_ff : r.width[e];
   }
 
   // Of a graph that was built for as many classes as the tables have.
@@ -36,7 +41,8 @@ struct RoutingTables {
     MOE_TRY(executable.bind(r.allow, {allow.data(), DType::kI8, {classes, E}}));
     MOE_TRY(executable.bind(r.bias, {bias.data(), DType::kF32, {E}}));
     MOE_TRY(executable.bind(r.redirect, {redirect.data(), DType::kI32, {E}}));
-    return executable.bind(r.width, {width.data(), DType::kI32, {E}});
+    if (r.place != kNone) MOE_TRY(executable.bind(r.place, {place.data(), DType::kI32, {E}}));
+    return executable.bind(r.width, {width.data(), DType::kI32, {static_cast<int64_t>(width.size())}});
   }
 
  private:

@@ -79,10 +79,10 @@ void Session::allocate_tables() {
   token_ids_.resize(n), positions_.resize(n), slots_.resize(n), classes_.resize(n);
   rows_.resize(static_cast<size_t>(options_.max_outputs));
   growth_.resize(static_cast<size_t>(options_.n_seqs));
-  topology_ = full_topology(model_.routing_shape());
+  topology_ = model_.topology();
   const auto& layers = model_.routing_shape().layers;
   tables_.resize(layers.size());
-  for (size_t i = 0; i < layers.size(); ++i) tables_[i].resize(layers[i].n_experts, kMaxTokenClasses);
+  for (size_t i = 0; i < layers.size(); ++i) tables_[i].resize(layers[i].n_experts, kMaxTokenClasses, layers[i].place);
 }
 
 Status Session::compile(std::vector<int> k_capacity) {
@@ -95,6 +95,7 @@ Status Session::compile(std::vector<int> k_capacity) {
   // On an error above the session stays as it was. Logits of the last eval() lie in the executable that made them.
   if (!retired_) retired_ = std::move(executable_);
   graph_ = std::move(graph), executable_ = std::move(executable);
+  reserve_observed();
   if (cache_k_.empty()) MOE_TRY(allocate_caches());
   MOE_TRY(bind_caches());
   const auto bind = [&](ValueId id, auto& values, DType type, Shape shape) {
@@ -111,6 +112,16 @@ Status Session::compile(std::vector<int> k_capacity) {
     if (r.n_experts > 0) MOE_TRY(tables_[i].bind(*executable_, r));
   }
   return Status::Ok();
+}
+
+// eval() does not allocate.
+void Session::reserve_observed() {
+  for (const RouterValues& r : graph_.routers) {
+    if (r.places.empty()) continue;
+    observed_rows_.reserve(r.places.size());
+    observed_ids_.reserve(static_cast<size_t>(options_.max_batch) *
+                          static_cast<size_t>(graph_.graph.value(r.ids).shape.last()));
+  }
 }
 
 Status Session::allocate_caches() {
@@ -245,11 +256,24 @@ void Session::notify(int n_tokens) {
     const RouterValues& r = graph_.routers[i];
     if (r.n_experts == 0) continue;
     const Result<Tensor> ids = executable_->read(r.ids), weights = executable_->read(r.weights);
-    RouterView view{static_cast<int>(i), n_tokens,       r.n_experts, static_cast<int>(ids->shape.last()),
-                    ids->i32(),          weights->f32(), nullptr};
+    const int n_slots = static_cast<int>(ids->shape.last());
+    RouterView view{static_cast<int>(i), n_tokens, r.n_experts, n_slots, ids->i32(), weights->f32(), nullptr};
+    if (!r.places.empty()) view.ids = rows_of_places(r, view);
     if (options_.observe_router) view.logits = executable_->read(r.logits)->f32();
     observer_(view);
   }
+}
+
+// The graph's ids are places in the stacks: observers know experts by their rows of the router, as topologies do.
+const int32_t* Session::rows_of_places(const RouterValues& r, const RouterView& view) {
+  observed_rows_.clear();
+  for (size_t e = 0; e < r.places.size(); ++e)
+    if (r.places[e] >= 0) observed_rows_.push_back(static_cast<int32_t>(e));
+  const auto n = static_cast<size_t>(view.n_tokens) * static_cast<size_t>(view.n_slots);
+  observed_ids_.resize(n);
+  std::transform(view.ids, view.ids + n, observed_ids_.begin(),
+                 [this](int32_t p) { return p < 0 ? p : observed_rows_[static_cast<size_t>(p)]; });
+  return observed_ids_.data();
 }
 
 std::span<const float> Session::logits(int i) const {

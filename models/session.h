@@ -101,6 +101,8 @@ class Session {
   Status bind_caches();
   Status check_batch(std::span<const BatchToken> batch) const;
   void notify(int n_tokens);
+  void reserve_observed();
+  const int32_t* rows_of_places(const RouterValues& r, const RouterView& view);
 
   const Model& model_;
   SessionOptions options_;
@@ -114,6 +116,7 @@ class Session {
   std::vector<RoutingTables> tables_;                                    // (n layers)
   RoutingTopology topology_;
   RouterObserver observer_;
+  std::vector<int32_t> observed_rows_, observed_ids_;  // scratch of notify() where the file lacks weights of some experts
   Tensor logits_;
   int n_logits_ = 0;
 };

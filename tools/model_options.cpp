@@ -71,7 +71,7 @@ Result<RoutingTopology> read_topology(const Model& model, const std::string& pat
 
 Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& a) {
   const RoutingShape& shape = model.routing_shape();
-  RoutingTopology t = full_topology(shape);
+  RoutingTopology t = model.topology();
   if (!a.topology.empty()) {
     MOE_ASSIGN(t, read_topology(model, a.topology));
   }

@@ -37,7 +37,7 @@ Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArg
 
 // The topology in a file, valid for the model; errors say where to read more.
 Result<RoutingTopology> read_topology(const Model& model, const std::string& path);
-// The topology that the options describe: the file's, or the full one, then edited by the others. Valid for the model.
+// The topology that the options describe: the file's, or the model's own, then edited by the others. Valid for the model.
 Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& arguments);
 // "k 4, threshold 0.2", or "" when no option changes the routing.
 std::string topology_text(const ModelArguments& arguments);

@@ -19,7 +19,7 @@ struct MoeBlock {
 };
 
 // Routed experts of the current layer: router, route over the topology's tables, expert products. x (T, d_model) is normed;
-// returns residual + residual_scale · mixture.
+// returns residual + residual_scale · mixture, or the residual in a layer that a topology left no experts.
 ValueId moe_ffn(GraphBuilder& b, ValueId x, ValueId residual, const MoeBlock& block, float residual_scale = 1);
 
 }  // namespace moe

@@ -115,7 +115,7 @@ Status TrainPass::bind_inputs(Backend& backend, const TrainPassOptions& o) {
   tables_.resize(model_.routers.size());
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (model_.routers[i].n_experts == 0) continue;
-    tables_[i].resize(model_.routers[i].n_experts, 1);
+    tables_[i].resize(model_.routers[i].n_experts, 1, model_.routers[i].places);
     MOE_TRY(tables_[i].bind(*executable_, model_.routers[i]));
   }
   for (const bool keys : {true, false})

@@ -117,6 +117,10 @@ Result<std::unique_ptr<Trainer>> Trainer::assemble(const Metadata& metadata, con
   MOE_ASSIGN(const ArchDef* arch, find_arch(arch_name));
   MOE_ASSIGN(ModelConfig config, read_config(metadata));
   MOE_TRY(arch->configure(config, metadata.source()));
+  if (!config.layer_experts.empty() || metadata.has(kTopologyKey))
+    return Status::Unsupported(metadata.source() +
+                               ": wanted a model whose layers have the same experts, found one that was "
+                               "made smaller by a topology; train the model it came from");
   if (file) {
     MOE_ASSIGN(const TensorInfo* embedding, file->require("token_embd.weight"));
     config.n_vocab = static_cast<int>(std::min<int64_t>(embedding->shape[0], 1 << 30));
@@ -259,7 +263,10 @@ Status Trainer::set_teacher(const Model& teacher) {
   const Value& head = model.graph.value(model.head);
   const Tensor teacher_head{head.data, head.dtype, head.shape};
   MOE_ASSIGN(teacher_pass_, TrainPass::create(teacher.backend(), std::move(model), o));
-  const RoutingTopology topology = full_topology(teacher.routing_shape());
+  const RoutingTopology& topology = teacher.topology();
+  if (topology.n_classes > 1)
+    return Status::Unsupported(teacher.file().name() + ": wanted a teacher that routes all tokens alike, found " +
+                               std::to_string(topology.n_classes) + " classes of tokens in its topology");
   for (size_t i = 0; i < topology.layers.size(); ++i)
     if (topology.layers[i].n_experts > 0)
       teacher_pass_->tables(i).fill(topology.layers[i], 1, teacher.routing_shape().layers[i].d_ff);

@@ -23,6 +23,7 @@ namespace {
 //   5. Weights are p of the slots that stay (softmax over them for kSoftmaxSelected), divided by their sum if `normalize`,
 //      else scaled so that the sum does not change by what the threshold dropped; then times `scale`.
 //   6. A masked expert's slot goes to its redirect; where that one has a slot already, the weights add up there.
+//   7. With place i32 (E), ids e become place[e]: where the expert's weights are in stacks that lack some experts.
 // balance f32 (4), absent: zeros, is for the reverse alone: see route_grad.
 constexpr int64_t kParams = 8, kBalance = 4;
 
@@ -44,7 +45,8 @@ void require_route(ShapeRule& rule, const RouteAttrs& a) {
 Status infer_route(const Graph& g, const Node& n, std::vector<Value>& out) {
   ShapeRule rule(g, n, out);
   require_route(rule, std::get<RouteAttrs>(n.attrs));
-  return rule.in(7, Accept::kF32, "B").out("NK", DType::kI32).out("NK").status();
+  rule.in(7, Accept::kF32, "B").in(8, Accept::kI32, "E");
+  return rule.out("NK", DType::kI32).out("NK").status();
 }
 
 Cost cost_route(const Graph& g, const Node& n, const RunShape& run) {
@@ -54,6 +56,7 @@ Cost cost_route(const Graph& g, const Node& n, const RunShape& run) {
 }
 
 Status gradient_route(GradientBuilder& b, const Node& n) {
+  if (n.in[8] != kNone) return Status::Unsupported("route: wanted no input place where it is differentiated, found one");
   std::vector<ValueId> in(n.in.begin(), n.in.begin() + 7);
   in.insert(in.end(), {n.out[0], n.out[1], b.dy(1), n.in[7]});
   b.give(0, b.op(Op::kRouteGrad, std::move(in), n.attrs));
@@ -85,7 +88,7 @@ Cost cost_route_grad(const Graph& g, const Node& n, const RunShape& run) {
 OpDef route_op() {
   return {.op = Op::kRoute,
           .name = "route",
-          .inputs = {"logits", "selection_bias?", "params", "allow", "token_class", "bias", "redirect", "balance?"},
+          .inputs = {"logits", "selection_bias?", "params", "allow", "token_class", "bias", "redirect", "balance?", "place?"},
           .outputs = {"ids", "weights"},
           .attrs = attrs_index<RouteAttrs>(),
           .infer = infer_route,

@@ -117,8 +117,8 @@ class ModelCase {
     const std::vector<Node> nodes = c_.g.nodes;
     for (const Node& n : nodes) {
       if (n.op != Op::kRoute) continue;
-      std::vector<ValueId> in(n.in.begin(), n.in.end() - 1);
-      in.insert(in.end(), {n.out[0], n.out[1], kNone, n.in.back()});
+      std::vector<ValueId> in(n.in.begin(), n.in.begin() + 7);
+      in.insert(in.end(), {n.out[0], n.out[1], kNone, n.in[7]});
       c_.g.add_node(Op::kRouteGrad, in, n.attrs);
       c_.also.push_back({c_.g.nodes.back().out[1], {balance[0], balance[1], 0, 0}});
     }

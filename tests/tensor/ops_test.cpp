@@ -225,6 +225,11 @@ TEST_CASE("route makes k_capacity ids and weights a token") {
   CHECK_REFUSED(with([](RouteAttrs& b) { b.topk_group = 5; }), "route: wanted 0 < topk_group <= n_group");
   CHECK_REFUSED(with([](RouteAttrs& b) { b.group_top = 3; }), "route: wanted group_top to be 1 or 2");
   CHECK_REFUSED(with([](RouteAttrs& b) { b.n_experts = 16; }), "route: input logits: wanted f32(N, 16), found f32(T, 8)");
+  in.insert(in.end(), {kNone, f.input("", {7}, DType::kI32)});
+  CHECK_REFUSED(f.made(Op::kRoute, in, a), "route: input place: wanted i32(8), found i32(7)");
+  in.back() = f.input("", {8}, DType::kI32);
+  CHECK(f.made(Op::kRoute, in, a) == "i32(T, 3) f32(T, 3)");
+  in.resize(in.size() - 2);
   in[3] = f.input("", {1, 8}, DType::kI32);
   CHECK_REFUSED(f.made(Op::kRoute, in, a), "route: input allow: wanted i8(C, 8), found i32(1, 8)");
   in[3] = kNone;

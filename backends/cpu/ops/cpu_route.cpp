@@ -11,6 +11,7 @@
 //   5. Weights are p, divided by their sum if the architecture normalises; otherwise the kept slots take over the dropped ones'
 //      share, so that a threshold changes the mixture but not its total.
 //   6. A slot of a masked expert goes to its redirect; if that expert has a slot already, the weights add up there.
+//   7. Ids become places in the stacks, where those lack experts.
 // Slots without an expert are id −1, weight 0.
 #include <algorithm>
 #include <cmath>
@@ -176,9 +177,14 @@ void run_route(const OpContext& c) {
   Arena::Frame frame(c.scratch);
   Router router(c, tables);
   const int64_t E = logits.shape.last(), K = c.out(0).shape.last();
+  const int32_t* place = c.has(8) ? c.in(8).i32() : nullptr;
   const Range r = c.my_range(logits.shape[0]);
-  for (int64_t t = r.begin; t < r.end; ++t)
-    router.route(logits.f32() + t * E, tables.token_class[t], c.out(0).i32() + t * K, c.out(1).f32() + t * K);
+  for (int64_t t = r.begin; t < r.end; ++t) {
+    int32_t* ids = c.out(0).i32() + t * K;
+    router.route(logits.f32() + t * E, tables.token_class[t], ids, c.out(1).f32() + t * K);
+    for (int64_t i = 0; place && i < K; ++i)
+      if (ids[i] >= 0) ids[i] = place[ids[i]];
+  }
 }
 
 }  // namespace moe::cpu

@@ -148,7 +148,8 @@ moe_status moe_model_get_info(const moe_model* model, moe_model_info* info, moe_
  * Errors: NOT_FOUND. */
 char* moe_model_get_key(const moe_model* model, const char* key, moe_error* error);
 
-/* The routing of the model as it was trained, as topology JSON: what to edit and give to moe_session_set_topology(). */
+/* The model's own routing as topology JSON: as it was trained or, of a file that moe-quantize --topology made, as that topology
+ * says. What to edit and give to moe_session_set_topology(). */
 char* moe_model_get_topology(const moe_model* model, moe_error* error);
 
 /* ---- text and tokens --------------------------------------------------------------------------------------------------- */
@@ -302,7 +303,7 @@ moe_status moe_session_restore(moe_session* session, int32_t seq, const char* pa
  * Errors: CORRUPT (not such JSON), INVALID_ARGUMENT (another model's; or it leaves a layer fewer experts than k; ...). */
 moe_status moe_session_set_topology(moe_session* session, const char* json, size_t n_bytes);
 moe_status moe_session_load_topology(moe_session* session, const char* path);
-/* Back to the model as it was trained. */
+/* Back to what moe_model_get_topology() gives. */
 moe_status moe_session_reset_topology(moe_session* session);
 /* Now in use, as JSON. NULL on failure. */
 char* moe_session_get_topology(moe_session* session);

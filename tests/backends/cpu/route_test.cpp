@@ -25,7 +25,7 @@ struct Case {
   float threshold = 0, temperature = 1;
   std::vector<float> logits, selection_bias, bias;
   std::vector<int8_t> allow;
-  std::vector<int32_t> token_class, redirect;
+  std::vector<int32_t> token_class, redirect, place;
 };
 
 struct Slot {
@@ -126,7 +126,9 @@ std::vector<std::vector<float>> run_route(const Case& c, const OpRun& run) {
       bytes({c.n_classes, E}, c.allow),
       ints({kTokens}, c.token_class),
       floats({E}, c.bias),
-      ints({E}, c.redirect)};
+      ints({E}, c.redirect),
+      absent(),
+      c.place.empty() ? absent() : ints({E}, c.place)};
   return run_op(Op::kRoute, arguments, c.attrs, run);
 }
 
@@ -208,6 +210,21 @@ TEST_CASE("equal scores go to the lower id") {
     c.attrs.gating = gating;
     CHECK(run_route(c, OpRun{})[0] == std::vector<float>{1, 2, 4, 5});
   }
+}
+
+TEST_CASE("with places, ids say where an expert's weights are, behind all redirects, and nothing else changes") {
+  for (const std::string& isa : runnable_isas())
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      CAPTURE(seed);
+      Case c = random_case(seed);
+      const OpRun run{isa, 1 + static_cast<int>(seed % 3), true, false, c.n_tokens, 1};
+      const auto plain = run_route(c, run);
+      for (int64_t e = 0; e < c.attrs.n_experts; ++e) c.place.push_back(static_cast<int32_t>(c.attrs.n_experts - 1 - e));
+      const auto placed = run_route(c, run);
+      for (size_t i = 0; i < plain[0].size(); ++i)
+        CHECK(placed[0][i] == (plain[0][i] < 0 ? -1 : static_cast<float>(c.attrs.n_experts - 1) - plain[0][i]));
+      CHECK(placed[1] == plain[1]);
+    }
 }
 
 TEST_CASE("logits that are NaN or infinite give ids in range and no crash") {

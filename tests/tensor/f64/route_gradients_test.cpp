@@ -120,7 +120,7 @@ TEST_CASE("route_grad: of the load-balancing loss and the z-loss") {
       Routed f(sized(way.attrs), way.params, way.with_bias, 7);
       std::vector<ValueId> in = f.g.nodes.back().in;
       const ValueId table = f.g.find("logits");
-      in.pop_back();
+      in.resize(7);
       in.insert(in.end(), {f.ids, f.weights, kNone, f.balance});
       f.values[f.balance] = balance;
       const ValueId dlogits = f.op(Op::kRouteGrad, in, sized(way.attrs)), losses_id = f.g.nodes.back().out[1];
