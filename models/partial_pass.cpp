@@ -44,15 +44,20 @@ PartialPass::PartialPass(const Model& model, PassPoint from, PassPoint to, const
 
 Result<std::unique_ptr<PartialPass>> PartialPass::create(const Model& model, PassPoint from, PassPoint to,
                                                          const PartialPassOptions& options) {
+  for (const RoutingShape::Layer& layer : model.routing_shape().layers)
+    if (!layer.place.empty())
+      return Status::Unsupported(model.file().name() +
+                                 ": partial pass: wanted a model with the weights of all experts that its "
+                                 "routers know; search in the one it was made from");
   std::unique_ptr<PartialPass> pass(new PartialPass(model, from, to, options));
   MOE_TRY(pass->check_points());
   MOE_TRY(pass->check_options());
   MOE_TRY(pass->compile());
   MOE_TRY(pass->bind_all());
-  const RoutingTopology full = full_topology(model.routing_shape());
-  pass->n_classes_ = full.n_classes;
-  for (size_t i = 0; i < full.layers.size(); ++i)
-    if (pass->runs_experts(i)) pass->tables_[i].fill(full.layers[i], full.n_classes, pass->graph_.routers[i].d_ff);
+  const RoutingTopology& own = model.topology();
+  pass->n_classes_ = own.n_classes, pass->token_class_ = own.token_class;
+  for (size_t i = 0; i < own.layers.size(); ++i)
+    if (pass->runs_experts(i)) pass->tables_[i].fill(own.layers[i], own.n_classes, pass->graph_.routers[i].d_ff);
   return pass;
 }
 
@@ -183,7 +188,7 @@ Status PartialPass::bind_all() {
   tables_.resize(graph_.routers.size());
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (!runs_experts(i)) continue;
-    tables_[i].resize(graph_.routers[i].n_experts, kMaxTokenClasses);
+    tables_[i].resize(graph_.routers[i].n_experts, kMaxTokenClasses, {});
     if (from_.kind != Kind::kExperts) {
       MOE_TRY(tables_[i].bind(*executable_, graph_.routers[i]));
       continue;

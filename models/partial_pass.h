@@ -72,11 +72,12 @@ struct WatchedLayer {
 class PartialPass {
  public:
   // From tokens, residual, router_input or experts to residual, mixture, hidden or logits; the latter behind the former, and
-  // from router_input and experts the mixture of the same layer. kInvalidArgument names both otherwise.
+  // from router_input and experts the mixture of the same layer. kInvalidArgument names both otherwise. kUnsupported for models
+  // that lack the weights of some experts.
   static Result<std::unique_ptr<PartialPass>> create(const Model& model, PassPoint from, PassPoint to,
                                                      const PartialPassOptions& options);
 
-  // For layers of the pass; the full topology until then. kOutOfRange when a k_max exceeds its k_capacity.
+  // For layers of the pass; the model's own until then. kOutOfRange when a k_max exceeds its k_capacity.
   Status set_topology(const RoutingTopology& topology);
 
   Status run(const PassInput& input);

@@ -6,6 +6,7 @@
 #include "models/arch.h"
 #include "models/io/gguf_format.h"
 #include "models/routing.h"
+#include "models/specialise.h"
 #include "tools/inspect.h"
 
 namespace moe::tools {
@@ -70,8 +71,8 @@ Totals count(const GgufFile& file, const ModelConfig& c) {
     TypeTotal& total = t.types[type];
     ++total.tensors, total.elements += n, total.bytes += bytes;
     ++t.tensors, t.parameters += n;
-    const bool routed = name.find("_exps.") != std::string::npos && c.n_expert > 0;
-    t.active += routed ? n / c.n_expert * c.n_expert_used : n;
+    const bool routed = name.find("_exps.") != std::string::npos && c.n_expert > 0 && !shape.empty() && shape[0] > 0;
+    t.active += routed ? n / shape[0] * std::min<int64_t>(c.n_expert_used, shape[0]) : n;
   };
   for (const TensorInfo& i : file.tensors()) add(i.name, i.shape, traits(i.dtype).name, i.data.size());
   for (const UnsupportedTensor& u : file.unsupported()) add(u.name, u.shape, u.type_name, 0);
@@ -97,9 +98,40 @@ std::string layers_text(const ModelConfig& c) {
   return text + " of " + number(c.head_dim) + ", " + number(c.n_kv_head) + " for keys and values";
 }
 
+std::string range(int low, int high) { return low == high ? number(high) : number(low) + "-" + number(high); }
+
+// Of a file that moe-quantize --topology wrote: where it comes from, oldest first, and whether it was changed since.
+struct Lineage {
+  std::vector<std::string> models, topologies;
+  std::string hash;  // as it was written; "" of other files
+};
+Lineage lineage_of(const Metadata& m) {
+  Lineage l;
+  if (auto v = m.get_array<std::string>(kSpecialisedModels); v.ok()) l.models = *v;
+  if (auto v = m.get_array<std::string>(kSpecialisedTopologies); v.ok()) l.topologies = *v;
+  if (auto v = m.get<std::string>(kSpecialisedHash); v.ok()) l.hash = *v;
+  return l;
+}
+
+std::string lineage_text(const Lineage& l) {
+  std::string text;
+  for (size_t i = 0; i < std::min(l.models.size(), l.topologies.size()); ++i)
+    text += (i ? ", then " : "") + std::string("from model ") + printable(l.models[i]) + " by topology " +
+            printable(l.topologies[i]);
+  return text;
+}
+
 std::string experts_text(const ModelConfig& c) {
   if (c.n_expert == 0) return "none, dense layers of width " + number(c.d_ff);
-  std::string text = number(c.n_expert) + " of width " + number(c.d_ff_expert) + ", " + number(c.n_expert_used) + " used";
+  int fewest = c.n_expert, narrowest = c.d_ff_expert, without = -c.n_dense_lead;
+  for (const LayerExperts& l : c.layer_experts) {
+    without += l.n == 0;
+    if (l.n > 0) fewest = std::min(fewest, l.n);
+    if (l.n > 0 && l.d_ff > 0) narrowest = std::min(narrowest, l.d_ff);
+  }
+  std::string text =
+      range(fewest, c.n_expert) + " of width " + range(narrowest, c.d_ff_expert) + ", " + number(c.n_expert_used) + " used";
+  if (without > 0) text += ", none in " + number(without) + " layers";
   if (c.d_ff_shared > 0) text += ", shared width " + number(c.d_ff_shared);
   if (c.n_dense_lead > 0) text += ", first " + number(c.n_dense_lead) + " layers dense of width " + number(c.d_ff);
   return text;
@@ -121,11 +153,15 @@ void print_summary(const GgufFile& file, const Described& d, const Totals& t) {
     out.row({"parameters", count_of(t.parameters) + ", " + count_of(t.active) + " active per token"});
     out.row({"layers", layers_text(c)});
     out.row({"experts", experts_text(c)});
+    if (file.metadata().has(kTopologyKey)) out.row({"topology", "its own: 'moe-inspect MODEL topology' shows it"});
     out.row({"context", format_grouped(c.n_ctx_train) + " positions, " + format_bytes(static_cast<double>(d.cache_bytes)) +
                             " of f16 cache per token"});
   }
   out.row({"tokenizer", tokenizer_text(file.metadata())});
-  if (t.tensors > 0) out.row({"hash", hash_to_hex(file.content_hash())});
+  const std::string hash = t.tensors > 0 ? hash_to_hex(file.content_hash()) : "";
+  if (!hash.empty()) out.row({"hash", hash});
+  if (const Lineage l = lineage_of(file.metadata()); !l.hash.empty())
+    out.row({"specialised", lineage_text(l) + (l.hash == hash ? "" : ", its weights changed since")});
   std::fputs(out.text().c_str(), stdout);
 
   Table types({kLeft, kRight, kRight, kRight, kRight});
@@ -167,12 +203,18 @@ Json summary_json(const GgufFile& file, const Described& d, const Totals& t) {
                  {"n_vocab", c.n_vocab},
                  {"cache_bytes_per_token", d.cache_bytes}});
   }
+  for (const LayerExperts& l : c.layer_experts)
+    json["layer_experts"].push_back(
+        {{"experts", l.n}, {"router_rows", l.rows}, {"width", l.n > 0 && l.d_ff == 0 ? c.d_ff_expert : l.d_ff}});
   json["tokenizer"] = tokenizer_text(file.metadata());
   json["types"] = Json::array();
   for (const auto& [name, total] : t.types) {
     json["types"].push_back({{"type", name}, {"tensors", total.tensors}, {"weights", total.elements}, {"bytes", total.bytes}});
   }
   if (t.tensors > 0) json["hash"] = hash_to_hex(file.content_hash());
+  if (const Lineage l = lineage_of(file.metadata()); !l.hash.empty())
+    json["specialised"] = {{"models", l.models}, {"topologies", l.topologies}, {"hash", l.hash}};
+  if (file.metadata().has(kTopologyKey)) json["has_topology"] = true;
   return json;
 }
 

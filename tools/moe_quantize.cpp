@@ -1,4 +1,4 @@
-// moe-quantize: writes a model with its weights in other storage formats.
+// moe-quantize: writes a model with its weights in other storage formats, or the smaller model of a routing topology.
 #include <cerrno>
 #include <filesystem>
 #include <map>
@@ -7,6 +7,7 @@
 #include "models/io/gguf_format.h"
 #include "models/quantize.h"
 #include "tools/common.h"
+#include "tools/quantize_topology.h"
 #include "tools/zoo.h"
 
 namespace moe::tools {
@@ -15,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string in, out, type;
+  std::string in, out, type, topology;
   std::vector<std::string> rules;
   std::string output_type, embedding_type;
   bool pure = false, dry_run = false, allow_requantize = false;
@@ -32,8 +33,11 @@ std::string type_help() {
 
 void add_options(CLI::App& app, Arguments& a) {
   app.add_option("IN", a.in, "GGUF file, or any part of a split one, or a name that moe-run --zoo lists")->required();
-  app.add_option("OUT", a.out, "GGUF file to write; not needed with --dry-run");
-  app.add_option("--type", a.type, type_help())->required();
+  app.add_option("OUT,-o,--out", a.out, "GGUF file to write; not needed with --dry-run");
+  CLI::Option* type = app.add_option("--type", a.type, type_help());
+  CLI::Option* topology = app.add_option("--topology", a.topology,
+                                         "instead of --type: leave out what this routing topology (models/TOPOLOGY.md) does "
+                                         "not use; weights that stay are copied as they are");
   app.add_option("--tensor", a.rules,
                  "PATTERN=FORMAT: tensors whose whole name matches get this format; * is any text, ? any character; "
                  "repeatable, the first match wins: --tensor '*.ffn_down_exps.weight=q6_k'")
@@ -43,15 +47,27 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_flag("--pure", a.pure, "no exceptions of the mix: one format for all matrices");
   app.add_flag("--dry-run", a.dry_run, "only show what would be written");
   app.add_flag("--allow-requantize", a.allow_requantize, "quantise what is quantised already, at the price of more error");
+  topology->excludes(type);
+  for (const char* name : {"--tensor", "--output-type", "--embedding-type", "--pure", "--allow-requantize"})
+    app.get_option(name)->needs(type);
   app.footer(
       "Norms, biases, routers and vectors stay as they are. A mix stores the tensors that suffer most with more bits, by the\n"
-      "rules of llama.cpp; rows that a format cannot cut into whole blocks get the next larger format that fits.");
+      "rules of llama.cpp; rows that a format cannot cut into whole blocks get the next larger format that fits.\n"
+      "With --topology the file computes what the whole model computes under it, bit by bit: experts that no token can reach\n"
+      "are gone, widths are cut, and what GGUF has no keys for goes into keys of ours. To quantise as well, run twice.");
 }
 
 DType weight_format(const char* option, const std::string& name) {
   const DType type = or_usage(option, parse_dtype(name));
   if (!traits(type).is_weight) usage_error(std::string(option) + ": " + traits(type).name + " is no format of weights");
   return type;
+}
+
+// Where to write, in every mode.
+void check_out(const Arguments& a) {
+  if (a.out.empty() && !a.dry_run) usage_error("OUT is required, unless --dry-run");
+  std::error_code none;
+  if (std::filesystem::equivalent(a.in, a.out, none)) usage_error("OUT is the same file as IN: " + a.out);
 }
 
 TypeChoiceOptions options_of(const Arguments& a) {
@@ -63,9 +79,7 @@ TypeChoiceOptions options_of(const Arguments& a) {
   if (!a.embedding_type.empty()) o.embedding_type = weight_format("--embedding-type", a.embedding_type);
   Metadata unused;
   if (Status s = set_file_type(a.type, unused); !s.ok()) usage_error("--type: " + s.message());
-  if (a.out.empty() && !a.dry_run) usage_error("OUT is required, unless --dry-run");
-  std::error_code none;
-  if (std::filesystem::equivalent(a.in, a.out, none)) usage_error("OUT is the same file as IN: " + a.out);
+  check_out(a);
   return o;
 }
 
@@ -183,6 +197,12 @@ Result<double> write(const GgufFile& file, const QuantizePlan& plan, const Progr
 }
 
 Status quantize(const Program& program, Arguments& a) {
+  if (a.type.empty() && a.topology.empty()) usage_error("--type or --topology is required");
+  if (!a.topology.empty()) {
+    MOE_TRY(find_model(program, a.in));
+    check_out(a);
+    return write_by_topology(program, {a.in, a.out, a.topology, a.dry_run});
+  }
   const TypeChoiceOptions options = options_of(a);
   MOE_TRY(find_model(program, a.in));
   MOE_ASSIGN(const GgufFile file, GgufFile::open(a.in));
@@ -207,7 +227,9 @@ Status quantize(const Program& program, Arguments& a) {
 
 int main(int argc, char** argv) {
   using namespace moe::tools;
-  Program program("moe-quantize", "Writes a model again with its weights in other storage formats.");
+  Program program(
+      "moe-quantize",
+      "Writes a model again: its weights in other storage formats, or without the experts that a topology leaves out.");
   Arguments arguments;
   add_options(program.app(), arguments);
   return program.run(argc, argv, [&] { return quantize(program, arguments); });

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <optional>
 
+#include "models/io/content_hash.h"
 #include "models/io/gguf_part.h"
 
 namespace moe {
@@ -42,36 +43,10 @@ std::string part_text(uint32_t no, uint32_t count) {  // "part 2 of 3"
   return "part " + std::to_string(no + 1) + " of " + std::to_string(count);
 }
 
-// FNV-1a with 64 bits, http://www.isthe.com/chongo/tech/comp/fnv/: simple enough to write again in any language.
-class Fnv {
- public:
-  void add(std::span<const std::byte> bytes) {
-    for (std::byte b : bytes) hash_ = (hash_ ^ std::to_integer<uint64_t>(b)) * 0x100000001b3u;
-  }
-  void add(uint64_t n) {
-    for (int shift = 0; shift < 64; shift += 8) hash_ = (hash_ ^ ((n >> shift) & 0xff)) * 0x100000001b3u;
-  }
-  void add(std::string_view s) {
-    add(static_cast<uint64_t>(s.size()));
-    add(std::as_bytes(std::span(s)));
-  }
-  uint64_t value() const { return hash_; }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325u;
-};
-
-constexpr size_t kHashedEnd = 4096;  // bytes at the start and at the end of each tensor
-
-void hash_tensor(Fnv& h, std::string_view name, uint32_t type, std::span<const int64_t> shape,
+void hash_tensor(ContentHash& h, std::string_view name, uint32_t type, std::span<const int64_t> shape,
                  std::span<const std::byte> data) {
-  h.add(name);
-  h.add(uint64_t{type});
-  h.add(static_cast<uint64_t>(shape.size()));
-  for (int64_t d : shape) h.add(static_cast<uint64_t>(d));
-  h.add(static_cast<uint64_t>(data.size()));
-  h.add(data.first(std::min(data.size(), kHashedEnd)));
-  if (data.size() > kHashedEnd) h.add(data.last(std::min(data.size() - kHashedEnd, kHashedEnd)));
+  const auto head = data.first(std::min(data.size(), ContentHash::kEnd)), rest = data.subspan(head.size());
+  h.add(name, type, shape, data.size(), head, rest.last(std::min(rest.size(), ContentHash::kEnd)));
 }
 
 }  // namespace
@@ -187,7 +162,7 @@ Result<const TensorInfo*> GgufFile::require(std::string_view name) const {
 uint64_t GgufFile::content_hash() const {
   std::vector<std::pair<std::string_view, size_t>> by_name(index_.begin(), index_.end());
   std::sort(by_name.begin(), by_name.end());
-  Fnv h;
+  ContentHash h;
   for (const auto& [name, i] : by_name) {
     if (i < tensors_.size()) {
       hash_tensor(h, name, traits(tensors_[i].dtype).gguf_id, tensors_[i].shape, tensors_[i].data);

@@ -123,3 +123,35 @@ rm -f "$work/x.gguf"
 quantize "$work/cut.gguf" "$work/x.gguf" --type q8_0
 check quantize_cut_file 1 err "cut.gguf"
 if [ -e "$work/x.gguf" ] || ls "$work" | grep -q tmp; then echo "FAIL quantize_leaves_no_half_file"; else echo "ok quantize_leaves_no_half_file"; fi
+
+# The smaller file of a topology computes the same, whatever is gone from it.
+inspect "$m" topology
+sed -e 's/{"n_experts": 16, "k_min": 4, "k_max": 4, "threshold": 0, "temperature": 1}/{"n_experts": 16, "k_min": 1, "k_max": 3, "threshold": 0.3, "masked": [[1, 5, 15]], "redirect": [[5, 4]], "width": [64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 32, 64]}/' \
+  "$work/out" > "$work/fewer.json"
+quantize "$m" --topology "$work/fewer.json" --dry-run
+check quantize_topology_dry_run 0 out "16 -> 13" out "128 -> 64" err "widths differ between experts" err "other GGUF engines will refuse"
+quantize "$m" --topology "$work/fewer.json" -o "$work/small.gguf"
+check quantize_topology 0 out "# $work/small.gguf" out "experts 32 -> 26"
+quantize "$m" "$work/small2.gguf" --topology "$work/fewer.json" --json --threads 1
+check quantize_topology_json 0 out '"experts": 13' out '"router_rows": 14' out '"other_engines": "refused"'
+same quantize_topology_is_reproducible "$work/small.gguf" "$work/small2.gguf"
+inspect "$work/small.gguf"
+check inspect_specialised 0 out "13 of width 64" out "from model" out "by topology" out "its own"
+inspect "$work/small.gguf" topology
+check inspect_topology_in_a_file 0 out '"masked": [[4]]' out '"redirect": [[4, 3]]'
+logits() { "$bin/moe-run" "$@" -p 'once upon' -n 8 --temp 0 --seed 1 2>&1 | grep -o 'logits [0-9a-f]*'; }
+logits "$m" --topology "$work/fewer.json" > "$work/masked"
+logits "$work/small.gguf" > "$work/specialised"
+same quantize_topology_keeps_every_bit "$work/masked" "$work/specialised"
+quantize "$work/small.gguf" "$work/small-q8.gguf" --type q8_0
+check quantize_of_a_specialised_model 0 out "# q8_0"
+inspect "$work/small-q8.gguf"
+check inspect_specialised_and_quantised 0 out "changed since"
+quantize "$work/other.gguf" --topology "$work/fewer.json" -o "$work/x.gguf"
+check quantize_topology_of_another_model 1 err "fewer.json" err "model_hash"
+quantize "$m" "$m" --topology "$work/fewer.json"
+check quantize_topology_onto_itself 2 err "same file"
+quantize "$m" "$work/x.gguf"
+check quantize_wants_type_or_topology 2 err "--type or --topology"
+quantize "$m" "$work/x.gguf" --topology "$work/fewer.json" --type q8_0
+check quantize_takes_type_or_topology 2 err "excludes"
