@@ -130,7 +130,7 @@ ifneq ($(TESTS_IN),)
     $(foreach folder,$(TESTS_IN),$(filter tests/$(folder)/%_test.cpp,$(TEST_SRCS)))
 endif
 TESTED_TOOL_SRCS := $(if $(filter tests/tools/%,$(TEST_SRCS)),$(TOOL_SRCS))
-BENCH_SRCS := tests/bench/bench_evolution.cpp tests/evolution/problems.cpp
+BENCH_SRCS := tests/bench/bench_evolution.cpp tests/evolution/problems.cpp tests/evolution/gram_fixture.cpp
 FUZZ_SRCS := $(sort $(wildcard tests/fuzz/*_fuzz.cpp))
 
 objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
@@ -241,7 +241,7 @@ bench: all
 
 # What searches reach on problems with known answers, beside the bars; fails where one is missed.
 bench-evolution: $(BIN)/bench-evolution
-	$(Q)$(RUN) $(BIN)/bench-evolution
+	$(Q)$(RUN) $(BIN)/bench-evolution $(MODEL)
 
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
@@ -285,7 +285,7 @@ make static         build/static/moe-*: programs that need no library, for anoth
 make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
-make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars
+make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars   MODEL=a.gguf
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package, models/zoo
 make clean          remove $(BUILD)/

@@ -11,12 +11,13 @@ namespace moe {
 
 enum class Purpose : uint8_t {
   kFirstPopulation = 1,
-  kMating = 2,     // who mates, and with a father or without
-  kSurvival = 3,   // ties among those who might survive
-  kCrossover = 4,  // of one child
-  kMutation = 5,   // of one child
-  kOperator = 6,   // which operator makes one child
-  kSample = 7,     // which text a generation is scored on
+  kMating = 2,       // who mates, and with a father or without
+  kSurvival = 3,     // ties among those who might survive
+  kCrossover = 4,    // of one child
+  kMutation = 5,     // of one child
+  kOperator = 6,     // which operator makes one child
+  kSample = 7,       // which text a generation is scored on
+  kCalibration = 8,  // which tokens a calibration keeps the layer inputs of
 };
 
 // bits 63..56 purpose | 55..24 generation | 23..0 child

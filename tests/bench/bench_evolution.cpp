@@ -3,6 +3,7 @@
 //
 // Bars of quality are medians over 11 seeds, set from 31 runs of another implementation (pymoo) with the same operators, and
 // theory for the bit strings; they are the same figures on every machine. Times are of CPU, one thread, the best of five.
+// Given a model file, it also compares the Gram cache with forward passes of that model's layers.
 #include <malloc.h>
 #include <time.h>
 
@@ -16,8 +17,10 @@
 #include <vector>
 
 #include "core/mathx.h"
+#include "evolution/gram_evaluator.h"
 #include "evolution/indicators.h"
 #include "evolution/pareto.h"
+#include "tests/evolution/gram_fixture.h"
 #include "tests/evolution/problems.h"
 
 namespace {
@@ -251,14 +254,105 @@ void memory_row() {
   row("NSGA-II, population 50,000 x 3, two tells", static_cast<double>(g_peak_bytes - before) / (1 << 20), "<=", 64, rest);
 }
 
+// ---- the Gram cache ----
+
+constexpr int kGramTokens = 256, kChangedLayers = 2;  // of a child; the other layers' errors are its parents'
+
+// CPU seconds for one layer of the cache under random masks.
+double seconds_a_layer(const GramCache& cache, const RoutingShape& shape, int n_evaluations) {
+  const std::unique_ptr<GramEvaluator> evaluator = GramEvaluator::create(cache).value();
+  const SampleClasses classes = cache.classes(1, {});
+  std::vector<LayerRouting> routings(64, full_topology(shape).layers[0]);
+  Rng rng(1);
+  for (LayerRouting& r : routings)
+    for (uint8_t& allowed : r.allow) allowed = rng.below(4) > 0;
+  LayerError error;
+  const double start = cpu_seconds();
+  for (int i = 0; i < n_evaluations; ++i)
+    MOE_CHECK(evaluator->evaluate(i % cache.n_layers(), routings[static_cast<size_t>(i) % 64], classes, error).ok());
+  return (cpu_seconds() - start) / n_evaluations;
+}
+
+void gram_table() {
+  struct Case {
+    const char* name;
+    int n_experts, k, n_layers, n_candidates;
+  };
+  heading("Gram cache, 256 tokens, one core");
+  char rest[64];
+  for (const Case& c : {Case{"16 experts of 8 layers", 16, 4, 8, 16}, Case{"1,024 experts of 64 layers", 1024, 8, 64, 48}}) {
+    RoutingShape::Layer layer;
+    layer.n_experts = c.n_experts, layer.k = c.k, layer.d_ff = 128;
+    const size_t before = g_peak_bytes = g_bytes;
+    const SyntheticLayers synthetic(layer, c.n_layers, kGramTokens, 16);
+    const GramCache cache = build_cache(synthetic.source, {.n_candidates = c.n_candidates});
+    const bool large = c.n_experts == 1024;
+    const double seconds = seconds_a_layer(cache, synthetic.shape, large ? 512 : 8192);
+    std::snprintf(rest, sizeof rest, "%.1f us a layer", 1e6 * seconds);
+    if (large) {
+      row("generation of 4,096, " + std::string(c.name) + ", s", 4096 * kChangedLayers * seconds, "<=", 30, rest);
+      row("memory of that, MiB", static_cast<double>(g_peak_bytes - before) / (1 << 20), "<=", 1024);
+    } else {
+      row("evaluations a second, " + std::string(c.name), 1 / (kChangedLayers * seconds), ">=", 5000, rest);
+    }
+  }
+}
+
+// Of a model's own layers: 1,000 random routings against forward passes, all layers in turn.
+void model_table(const char* path) {
+  ModelOptions options;
+  options.backend_options.n_threads = 1;
+  const std::unique_ptr<Model> model = Model::load(path, options).value();
+  std::vector<Token> tokens(4096);
+  Rng rng(1);
+  for (Token& t : tokens) t = static_cast<Token>(rng.below(static_cast<uint64_t>(model->config().n_vocab)));
+  const std::vector<int> lengths(16, 256);
+  double start = cpu_seconds();
+  const Calibration calibration = calibrate(*model, {.tokens = tokens, .lengths = lengths}, {.n_sampled = kGramTokens}).value();
+  const double calibrated = cpu_seconds() - start;
+  start = cpu_seconds();
+  const GramCache cache = collect_gram(*model, calibration, {.widths = true}).value();
+  const double collected = cpu_seconds() - start;
+
+  heading(path);
+  const RoutingShape& shape = model->routing_shape();
+  const std::unique_ptr<GramEvaluator> evaluator = GramEvaluator::create(cache).value();
+  const SampleClasses classes = cache.classes(1, {});
+  double worst = 0, seconds = 0;
+  int n = 0;
+  const int n_layers = cache.n_layers(), each = (1000 + n_layers - 1) / n_layers;
+  for (int l = 0; l < n_layers; ++l) {
+    if (cache.layer(l).is_dense()) continue;
+    ForwardError forward(*model, calibration, l);
+    for (int i = 0; i < each; ++i, ++n) {
+      const LayerRouting routing = random_routing(shape, static_cast<size_t>(l), 1, true, rng);
+      LayerError found;
+      start = cpu_seconds();
+      MOE_CHECK(evaluator->evaluate(l, routing, classes, found).ok());
+      seconds += cpu_seconds() - start;
+      const double wanted = forward(routing, 1, {});
+      worst = std::max(worst, std::fabs(found.error - wanted) / std::max(wanted, 1e-12));
+    }
+  }
+  char rest[96];
+  std::snprintf(rest, sizeof rest, "of %d routings", n);
+  row("worst error against a forward pass", worst, "<=", 1e-4, rest);
+  std::snprintf(rest, sizeof rest, "%.1f us a layer", 1e6 * seconds / n);
+  row("evaluations a second", n / (kChangedLayers * seconds), ">=", 5000, rest);
+  std::printf("# calibration %.1f s (4,096 tokens), cache with widths %.1f s, %.1f MiB, %.0f + %.0f token-layers\n", calibrated,
+              collected, static_cast<double>(cache.bytes()) / (1 << 20), calibration.token_layers, cache.token_layers());
+}
+
 }  // namespace
 
-int main() {
+int main(int n_arguments, char** arguments) {
   zdt_table();
   dtlz_table();
   bit_string_table();
   speed_table();
   memory_row();
+  gram_table();
+  if (n_arguments > 1) model_table(arguments[1]);
   std::printf("\n# %d bars missed, %.1f s\n", g_missed, cpu_seconds());
   return g_missed == 0 ? 0 : 1;
 }
