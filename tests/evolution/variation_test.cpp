@@ -120,8 +120,9 @@ TEST_CASE("a hundred thousand draws of every mutation change what its row says, 
     }
   }
   CHECK(tallies.size() == default_mutations().size());
-  for (const auto& [name, all] : tallies) {
-    CAPTURE(name);
+  for (const auto& tally : tallies) {
+    CAPTURE(tally.first);
+    const Tally& all = tally.second;
     CHECK(all.done > all.draws / 50);
     CHECK(all.repaired > all.done / 2);
   }
@@ -139,8 +140,9 @@ TEST_CASE("a hundred thousand draws of every crossover do so as well, between pa
           [&](GenomeDraft& child, const Genome& father, Rng& rng) { return op.apply(child, father, ground.space, rng); });
     }
   }
-  for (const auto& [name, all] : tallies) {
-    CAPTURE(name);
+  for (const auto& tally : tallies) {
+    CAPTURE(tally.first);
+    const Tally& all = tally.second;
     CHECK(all.done > all.draws / 2);
     CHECK(all.repaired > all.done * 9 / 10);
   }
