@@ -14,7 +14,9 @@ Result<std::vector<Op>> rows_by_name(const std::vector<Op>& table, std::span<con
     if (row == table.end()) {
       std::string known;
       for (const Op& op : table) (known += known.empty() ? "" : ", ") += op.name;
-      return Status::NotFound(std::string(kind) + ": wanted one of " + known + "; found '" + name + "'");
+      std::string what = kind;
+      what.append(": wanted one of ").append(known).append("; found '").append(name).append("'");
+      return Status::NotFound(what);
     }
     rows.push_back(*row);
   }

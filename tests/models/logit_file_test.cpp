@@ -177,9 +177,9 @@ TEST_CASE("headers and rows that make no sense are refused") {
       {"target NaN", with(whole, rows + 12, nan)},
       {"target infinite", with(whole, rows + 12, -std::numeric_limits<float>::infinity())},
   };
-  for (const auto& [name, bytes] : broken) {
-    CAPTURE(name);
-    const Status status = open_status(folder, bytes);
+  for (const auto& row : broken) {
+    CAPTURE(row.first);
+    const Status status = open_status(folder, row.second);
     CHECK(status.code() == StatusCode::kCorrupt);
     CHECK(status.message().find("changed.bin") != std::string::npos);
   }

@@ -57,10 +57,10 @@ Distribution distribution(const SamplerOptions& o, const std::vector<float>& log
 
 void check_equal(const Distribution& found, const Distribution& wanted) {
   REQUIRE(found.size() == wanted.size());
-  for (const auto& [id, p] : wanted) {
-    CAPTURE(id);
-    REQUIRE(found.count(id) == 1);
-    CHECK(found.at(id) == doctest::Approx(p).epsilon(1e-6));
+  for (const auto& row : wanted) {
+    CAPTURE(row.first);
+    REQUIRE(found.count(row.first) == 1);
+    CHECK(found.at(row.first) == doctest::Approx(row.second).epsilon(1e-6));
   }
 }
 
