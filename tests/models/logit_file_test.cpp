@@ -40,7 +40,7 @@ TokenChunks two_chunks() {
 
 // A whole file of random rows.
 std::string write_file(const TempFolder& folder, const TokenChunks& chunks, float scale = 3) {
-  const std::string path = folder / "rows.bin";
+  std::string path = folder / "rows.bin";
   auto writer = LogitWriter::create(path, 0x1234, kVocab, chunks);
   REQUIRE(writer.ok());
   std::vector<std::byte> row(logit_row_bytes(kVocab));

@@ -37,6 +37,7 @@ Sampler make(const SamplerOptions& o, size_t n_vocab) {
 
 std::vector<float> logits_of(const std::vector<double>& p) {
   std::vector<float> x;
+  x.reserve(p.size());
   for (double v : p) x.push_back(static_cast<float>(std::log(v)));
   return x;
 }
