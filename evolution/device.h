@@ -32,7 +32,7 @@ struct DeviceProfile {
 
 Result<DeviceProfile> device_from_json(std::string_view text);  // kCorrupt names the path, wanted and found
 std::string to_json(const DeviceProfile& device);
-std::span<const DeviceProfile> shipped_devices();  // edge, mobile, server
+std::vector<DeviceProfile> shipped_devices();  // edge, mobile, server
 
 double latency_ms(const DeviceProfile& device, double bytes_per_token, double active_flops);
 
