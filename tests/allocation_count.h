@@ -3,21 +3,11 @@
 
 #include <cstdint>
 
-// The sanitizers need operator new for themselves; the count then stays 0.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define MOE_TEST_COUNTS_ALLOCATIONS 0
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MOE_TEST_COUNTS_ALLOCATIONS 0
-#endif
-#ifndef MOE_TEST_COUNTS_ALLOCATIONS
-#define MOE_TEST_COUNTS_ALLOCATIONS 1
-#endif
+#include "tests/sanitized.h"
 
 namespace moe::test {
 
-// Allocations by all threads since the program started.
+// Allocations by all threads since the program started; 0 under the sanitizers.
 uint64_t allocation_count();
 
 }  // namespace moe::test

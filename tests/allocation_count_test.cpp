@@ -15,7 +15,7 @@ std::atomic<uint64_t> count{0};
 
 uint64_t moe::test::allocation_count() { return count.load(std::memory_order_relaxed); }
 
-#if MOE_TEST_COUNTS_ALLOCATIONS
+#if !MOE_TEST_SANITIZED
 
 // The array and nothrow forms of the standard library end in these. Not inlined: GCC would take malloc and delete for a
 // mismatch.

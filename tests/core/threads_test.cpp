@@ -41,7 +41,7 @@ TEST_CASE("every thread is called exactly once a run, the caller as thread 0") {
 // Each phase reads what the neighbours wrote in the phase before: one missing or early barrier breaks the sums (and TSAN
 // reports).
 TEST_CASE("a barrier separates phases: thousands of runs with several barriers at 1, 2, 3 and 8 threads") {
-  constexpr int kRuns = 2000, kPhases = 5;
+  constexpr int kRuns = moe::test::kSanitized ? 200 : 2000, kPhases = 5;
   for (int n : kSizes) {
     ThreadPool pool(n);
     std::vector<Slot> a(static_cast<size_t>(n)), b(static_cast<size_t>(n));
@@ -174,7 +174,7 @@ TEST_CASE("pools that are never used, or used once, end cleanly") {
 }
 
 TEST_CASE("run and barrier allocate nothing") {
-#if MOE_TEST_COUNTS_ALLOCATIONS
+#if !MOE_TEST_SANITIZED
   for (int n : kSizes) {
     ThreadPool pool(n);
     auto f = [&](int) {

@@ -9,14 +9,15 @@
 #include "evolution/masks.h"
 #include "evolution/variation/operators.h"
 #include "tests/evolution/evolution_fixture.h"
+#include "tests/sanitized.h"
 
 namespace moe {
 namespace {
 
 using namespace test;
 
-constexpr int kDraws = 100'000;  // of an operator, over three spaces
-constexpr int kWhole = 16;       // every 16th draw is checked as the topology that it makes, by validate()
+constexpr int kDraws = kSanitized ? 10'000 : 100'000;  // of an operator, over three spaces
+constexpr int kWhole = 16;  // every 16th draw is checked as the topology that it makes, by validate()
 
 struct Difference {
   uint32_t fields = 0;

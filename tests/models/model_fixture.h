@@ -9,16 +9,10 @@
 #include <vector>
 
 #include "models/session.h"
+#include "tests/sanitized.h"
 #include "tests/temp_folder.h"
 
 namespace moe::test {
-
-// Sanitizers take ten times as long: loops over thread counts and damaged bytes are cut down for them.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
 
 // One tensor in memory, weights decoded to float32.
 struct FileTensor {

@@ -131,7 +131,7 @@ class ModelCase {
 void check_model(const ModelConfig& config) {
   for (const bool tied : {false, true})
     for (const Way& way : kWays) {
-      if (kSanitized && tied) continue;
+      if (kSanitized && (tied || &way != std::end(kWays) - 1)) continue;
       CAPTURE(way.name);
       CAPTURE(tied);
       check_gradients(ModelCase(config, tied, way).gradients());
