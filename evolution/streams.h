@@ -18,6 +18,7 @@ enum class Purpose : uint8_t {
   kOperator = 6,     // which operator makes one child
   kSample = 7,       // which text a generation is scored on
   kCalibration = 8,  // which tokens a calibration keeps the layer inputs of
+  kPick = 9,         // which of its candidates a mating keeps
 };
 
 // bits 63..56 purpose | 55..24 generation | 23..0 child
