@@ -35,7 +35,9 @@ void add_model_options(CLI::App& app, ModelArguments& a, bool required) {
 }
 
 void add_topology_options(CLI::App& app, ModelArguments& a) {
-  app.add_option("--topology", a.topology, "routing topology, a JSON file")->group("Routing");
+  CLI::Option* topology = app.add_option("--topology", a.topology, "routing topology, a JSON file")->group("Routing");
+  add_front_options(app, a.front);
+  topology->excludes(app.get_option("--front"));
   app.add_option("--experts", a.experts, "experts a token uses in every layer")
       ->check(CLI::Range(1, kMostExperts))
       ->group("Routing");
@@ -62,6 +64,13 @@ Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArg
   return Model::load(a.path, options);
 }
 
+Status pick_topology(const Program& program, ModelArguments& a) {
+  if (a.front.front.empty()) return Status::Ok();
+  MOE_ASSIGN(const FrontChoice choice, pick_from_front(program, a.front));
+  a.topology = choice.topology, a.front_model = choice.model_hash;
+  return Status::Ok();
+}
+
 Result<RoutingTopology> read_topology(const Model& model, const std::string& path) {
   Result<RoutingTopology> t = load_topology(path);
   if (!t.ok()) return explained(t.status(), path);
@@ -71,6 +80,9 @@ Result<RoutingTopology> read_topology(const Model& model, const std::string& pat
 
 Result<RoutingTopology> make_topology(const Model& model, const ModelArguments& a) {
   const RoutingShape& shape = model.routing_shape();
+  if (a.front_model && *a.front_model != model.hash())
+    return Status::InvalidArgument(a.front.front + ": wanted a front of this model, " + hash_to_hex(model.hash()) +
+                                   ", found one of " + hash_to_hex(*a.front_model));
   RoutingTopology t = model.topology();
   if (!a.topology.empty()) {
     MOE_ASSIGN(t, read_topology(model, a.topology));

@@ -7,6 +7,7 @@
 
 #include "models/model.h"
 #include "tools/common.h"
+#include "tools/front_pick.h"
 
 namespace moe::tools {
 
@@ -19,6 +20,8 @@ struct ModelArguments {
   std::string cache_type = "auto";
 
   std::string topology;  // file
+  FrontWish front;       // instead of it
+  std::optional<uint64_t> front_model;
   std::optional<int> experts;
   std::optional<float> threshold;
   std::optional<double> width;
@@ -26,7 +29,7 @@ struct ModelArguments {
 
 // MODEL, --isa, --exact, --cache-type; MODEL may be missing unless `required`.
 void add_model_options(CLI::App& app, ModelArguments& arguments, bool required = true);
-// --topology, --experts, --expert-threshold, --width.
+// --topology, --experts, --expert-threshold, --width; --front and what belongs to it.
 void add_topology_options(CLI::App& app, ModelArguments& arguments);
 
 // The --cache-type of that name; none for auto.
@@ -34,6 +37,9 @@ Result<std::optional<DType>> parse_cache_type(const std::string& name);
 
 // Opens the model with `program`'s threads, or with n_threads of them.
 Result<std::unique_ptr<Model>> load_model(const Program& program, const ModelArguments& arguments, int n_threads = 0);
+
+// With --front: chooses its point, says so, and makes that the --topology. Before the functions below.
+Status pick_topology(const Program& program, ModelArguments& arguments);
 
 // The topology in a file, valid for the model; errors say where to read more.
 Result<RoutingTopology> read_topology(const Model& model, const std::string& path);

@@ -57,6 +57,7 @@ Status run(Program& program, Arguments& a) {
   if (a.bench.profile && !a.bench.peers.empty()) usage_error("--profile and --vs: wanted one of them");
   if (!a.bench.peers.empty() && a.bench.format == "csv") usage_error("--vs: wanted -o md or json, found csv");
   MOE_TRY(find_model(program, a.bench.model.path));
+  MOE_TRY(pick_topology(program, a.bench.model));
   BenchReport report(a.bench);
   Status failed;
   const Status status = run_bench(program, a.bench, [&](const Model& model, const BenchResult& result) {

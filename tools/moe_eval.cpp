@@ -173,6 +173,7 @@ Result<std::unique_ptr<Session>> open_session(const Model& model, const Argument
 
 Status evaluate(const Program& program, Arguments& a) {
   MOE_TRY(find_model(program, a.model.path));
+  MOE_TRY(pick_topology(program, a.model));
   if (a.text.empty() && a.against.empty()) usage_error("-f TEXT is required unless --kl-against names a file with a text");
   MOE_ASSIGN(const std::unique_ptr<Model> model, load_model(program, a.model));
   std::optional<LogitReader> base;

@@ -7,6 +7,7 @@
 #include "models/io/gguf_format.h"
 #include "models/quantize.h"
 #include "tools/common.h"
+#include "tools/front_pick.h"
 #include "tools/quantize_topology.h"
 #include "tools/zoo.h"
 
@@ -17,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 struct Arguments {
   std::string in, out, type, topology;
+  FrontWish front;
   std::vector<std::string> rules;
   std::string output_type, embedding_type;
   bool pure = false, dry_run = false, allow_requantize = false;
@@ -47,7 +49,10 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_flag("--pure", a.pure, "no exceptions of the mix: one format for all matrices");
   app.add_flag("--dry-run", a.dry_run, "only show what would be written");
   app.add_flag("--allow-requantize", a.allow_requantize, "quantise what is quantised already, at the price of more error");
-  topology->excludes(type);
+  add_front_options(app, a.front);
+  CLI::Option* front = app.get_option("--front");
+  topology->excludes(type)->excludes(front);
+  front->excludes(type);
   for (const char* name : {"--tensor", "--output-type", "--embedding-type", "--pure", "--allow-requantize"})
     app.get_option(name)->needs(type);
   app.footer(
@@ -196,11 +201,22 @@ Result<double> write(const GgufFile& file, const QuantizePlan& plan, const Progr
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// A topology of the front's, whose file is written.
+Status pick_topology(const Program& program, Arguments& a) {
+  if (a.front.front.empty()) return Status::Ok();
+  MOE_ASSIGN(const FrontChoice choice, pick_from_front(program, a.front));
+  if (choice.topology.empty())
+    return Status::InvalidArgument(a.front.front + ": the full model satisfies this; there is nothing to leave out of " + a.in);
+  a.topology = choice.topology;
+  return Status::Ok();
+}
+
 Status quantize(const Program& program, Arguments& a) {
-  if (a.type.empty() && a.topology.empty()) usage_error("--type or --topology is required");
-  if (!a.topology.empty()) {
+  if (a.type.empty() && a.topology.empty() && a.front.front.empty()) usage_error("--type, --topology or --front is required");
+  if (a.type.empty()) {
     MOE_TRY(find_model(program, a.in));
     check_out(a);
+    MOE_TRY(pick_topology(program, a));
     return write_by_topology(program, {a.in, a.out, a.topology, a.dry_run});
   }
   const TypeChoiceOptions options = options_of(a);

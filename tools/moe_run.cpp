@@ -186,6 +186,7 @@ int main(int argc, char** argv) {
     if (arguments.zoo) return list_zoo(program);
     if (arguments.model.path.empty()) usage_error("MODEL is required; --zoo lists those that have a name");
     MOE_TRY(find_model(program, arguments.model.path));
+    MOE_TRY(pick_topology(program, arguments.model));
     MOE_ASSIGN(const std::unique_ptr<Runner> runner, Runner::create(program, arguments));
     std::optional<AtomicFile> stats;  // opened first: a bad path is no news to hear after an hour
     if (!arguments.stats.empty()) {
