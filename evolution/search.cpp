@@ -39,16 +39,12 @@ Evaluation predicted(Evaluation e) {
   return e;
 }
 
-// The share of `all` that each value is better than, equal values alike. 0 is the best.
-std::vector<double> ranks_of(const std::vector<double>& all) {
-  std::vector<double> sorted = all;
-  std::sort(sorted.begin(), sorted.end());
-  std::vector<double> ranks;
-  for (const double v : all)
-    ranks.push_back(static_cast<double>(std::lower_bound(sorted.begin(), sorted.end(), v) - sorted.begin()) /
-                    static_cast<double>(all.size()));
-  return ranks;
-}
+// Where a value lies between the best and the worst of a front: 0 to 1 for those of the front itself.
+struct Extent {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  void add(double v) { low = std::min(low, v), high = std::max(high, v); }
+  double share(double v) const { return (v - low) / (high > low ? high - low : std::max(std::abs(high), 1e-12)); }
+};
 
 // A direction drawn evenly from the simplex: gaps of exponential length.
 std::vector<double> direction(Rng& rng, size_t n) {
@@ -78,6 +74,21 @@ std::vector<Genome> genomes_in(std::span<const Candidate> candidates) {
   std::vector<Genome> genomes;
   for (const Candidate& c : candidates) genomes.push_back(c.genome);
   return genomes;
+}
+
+// Under several objectives whoever scores as somebody else does adds nothing to a front, and copies of its ends would fill a
+// population. Under one a plateau is walked across, so they stay.
+void drop_copies(std::span<const Candidate> population, std::span<Score> children) {
+  std::vector<Objectives> seen;
+  for (const Candidate& c : population)
+    if (!c.score.dropped()) seen.push_back(c.score.values);
+  for (Score& s : children) {
+    if (s.dropped()) continue;
+    if (std::find(seen.begin(), seen.end(), s.values) != seen.end())
+      s.violation = kDropped;
+    else
+      seen.push_back(s.values);
+  }
 }
 
 int64_t connections(const SearchSpace& space) {
@@ -175,8 +186,9 @@ Result<std::vector<Score>> Search::scores_of(std::span<const Evaluation> evaluat
   return scores;
 }
 
-// Of each mating the candidate whose worst rank among all, weighted by a direction of its own, is the least: every part of the
-// front is somebody's. Candidates that the search has already stand behind those that are new.
+// Of each mating the candidate that is the least bad in its worst objective, each as a share of the front's extent and weighted
+// by a direction of the mating's own: every part of the front is somebody's. Candidates that the search has already stand
+// behind those that are new.
 Status Search::pick(std::span<const Genome> bred, uint32_t per_mating, std::vector<uint32_t>& picked,
                     uint64_t& duplicates) const {
   std::vector<Evaluation> evaluations(bred.size());
@@ -184,28 +196,32 @@ Status Search::pick(std::span<const Genome> bred, uint32_t per_mating, std::vect
   for (Evaluation& e : evaluations) e = predicted(std::move(e));
   MOE_ASSIGN(const std::vector<Score> scores, scores_of(evaluations));
 
-  std::vector<std::vector<double>> ranks;
-  std::vector<double> column(bred.size());
-  for (int m = 0; m < n_objectives(); ++m) {
-    for (size_t i = 0; i < bred.size(); ++i) column[i] = scores[i].values[static_cast<size_t>(m)];
-    ranks.push_back(ranks_of(column));
+  const std::vector<Score> measured = scores_in(population_);
+  const Fronts fronts = sort_fronts(measured, n_objectives());
+  std::vector<Extent> extents(static_cast<size_t>(n_objectives()));
+  for (const uint32_t slot : fronts[0]) {
+    if (population_[slot].evaluation.dropped) continue;
+    MOE_ASSIGN(const Score score, objectives_.score(predicted(population_[slot].evaluation)));
+    for (size_t m = 0; m < extents.size(); ++m) extents[m].add(score.values[m]);
   }
   std::unordered_set<uint64_t> known;  // asked for members only, never walked
   for (const Candidate& c : population_) known.insert(hash(c.genome));
   for (size_t mating = 0; mating * per_mating < bred.size(); ++mating) {
     Rng rng = stream_of(options_.seed, Purpose::kPick, generation(), static_cast<uint32_t>(mating));
-    const std::vector<double> w = direction(rng, ranks.size());
+    const std::vector<double> w = direction(rng, extents.size());
     struct Merit {
       bool old;
-      double violation, rank;
+      double violation, worst;
       uint32_t index;
       auto operator<=>(const Merit&) const = default;
     };
-    Merit best{true, kDropped, 2, 0};
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    Merit best{true, kInfinity, kInfinity, UINT32_MAX};
     for (uint32_t i = 0; i < per_mating; ++i) {
       const size_t c = mating * per_mating + i;
-      Merit merit{known.count(hash(bred[c])) != 0, scores[c].violation, 0, i};
-      for (size_t m = 0; m < ranks.size(); ++m) merit.rank = std::max(merit.rank, w[m] * ranks[m][c]);
+      Merit merit{known.count(hash(bred[c])) != 0, scores[c].violation, -kInfinity, i};
+      for (size_t m = 0; m < extents.size(); ++m)
+        merit.worst = std::max(merit.worst, w[m] * extents[m].share(scores[c].values[m]));
       duplicates += merit.old;
       if (merit < best) best = merit;
     }
@@ -263,7 +279,7 @@ void Search::reward(std::span<const Mating> matings, std::span<const Candidate> 
   variation_.end_generation();
 }
 
-// Of the population's first front those that the archive neither has nor beats, the roomiest first.
+// Of the population's first front those whom the archive does not have, the roomiest first.
 std::vector<size_t> Search::newcomers() const {
   const std::vector<Score> scores = scores_in(population_);
   const Fronts fronts = sort_fronts(scores, n_objectives());
@@ -273,10 +289,15 @@ std::vector<size_t> Search::newcomers() const {
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return room[a] > room[b]; });
   std::unordered_set<uint64_t> known;
   for (const Candidate& c : archive_) known.insert(hash(c.genome));
+  std::vector<Objectives> seen;  // who scores the same differs in what does not matter
+  for (const uint32_t slot : fronts[0])
+    if (known.count(hash(population_[slot].genome))) seen.push_back(scores[slot].values);
   std::vector<size_t> found;
   for (const size_t o : order) {
     const size_t slot = fronts[0][o];
-    if (population_[slot].score.feasible() && known.insert(hash(population_[slot].genome)).second) found.push_back(slot);
+    if (!scores[slot].feasible() || std::find(seen.begin(), seen.end(), scores[slot].values) != seen.end()) continue;
+    seen.push_back(scores[slot].values);
+    found.push_back(slot);
   }
   return found;
 }
@@ -295,7 +316,13 @@ void Search::archive_best(std::vector<Candidate>& archive, int n_objectives, siz
   for (const uint32_t i : front) kept.push_back(std::move(archive[i]));
   std::stable_sort(kept.begin(), kept.end(),
                    [](const Candidate& a, const Candidate& b) { return a.score.values[0] < b.score.values[0]; });
-  archive = std::move(kept);
+  // Of those who score the same the oldest.
+  const auto alike = [](const Candidate& a, const Candidate& b) { return a.score.values == b.score.values; };
+  std::vector<Candidate> single;
+  for (Candidate& c : kept)
+    if (std::none_of(single.begin(), single.end(), [&](const Candidate& other) { return alike(c, other); }))
+      single.push_back(std::move(c));
+  archive = std::move(single);
 }
 
 void Search::set_reference(std::span<const Score> scores) {
@@ -403,7 +430,8 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
     if (record.generation > 0) keep = [this](std::span<const Evaluation> e, std::span<uint8_t> k) { keep_better(e, k); };
     MOE_TRY(evaluator_.score(record.generation, genomes, keep, record.evaluations));
   }
-  MOE_ASSIGN(const std::vector<Score> scores, scores_of(record.evaluations));
+  MOE_ASSIGN(std::vector<Score> scores, scores_of(record.evaluations));
+  if (n_objectives() > 1) drop_copies(old, scores);
 
   // What the algorithm makes of it, tried on a copy of its state so that a failure further on leaves no trace.
   ByteWriter before;
