@@ -34,8 +34,8 @@ struct Evaluation {
   double load_cv = kNotMeasured;          // coefficient of variation of kept experts' loads, mean over routed layers
   double diversity = kNotMeasured;        // entropy of loads over kept experts / ln of their number, mean over routed layers
 
-  double layer_error = kNotMeasured;  // Σ_l a_l · LayerError::error: predicted KL, for ranking only
-  std::vector<double> layer_errors;   // (n layers) LayerError::error, 0 for dense layers
+  double layer_error = kNotMeasured;  // Σ_l a_l · layer_errors[l]: predicted KL, for ranking only
+  std::vector<double> layer_errors;   // (n layers) LayerError::length, 0 for dense layers
 
   // Of forward passes, nats a token.
   double kl = kNotMeasured, kl_error = kNotMeasured;  // mean KL(full ‖ candidate) and its standard error

@@ -146,17 +146,18 @@ Status GramEvaluator::evaluate(int layer, const LayerRouting& routing, const Sam
     error.assign(static_cast<size_t>(n), 0), power.assign(static_cast<size_t>(n), 0);
   };
   clear(result.class_error, class_power_, classes.n_classes), clear(result.domain_error, domain_power_, cache_.n_domains());
-  double error = 0, power = 0;
+  double error = 0, power = 0, length = 0, whole_length = 0;
   for (size_t t = 0; t < S; ++t) {
     const auto c = static_cast<size_t>(classes.of[t]), d = static_cast<size_t>(cache_.domains()[t]);
     const double squared = token_error(l, t, *router, result), whole = static_cast<double>(l.power[t]);
     error += squared, power += whole;
+    length += std::sqrt(squared), whole_length += std::sqrt(whole);
     result.class_error[c] += squared, class_power_[c] += whole;
     result.domain_error[d] += squared, domain_power_[d] += whole;
   }
   const auto divide = [](double& x, double by) { x = by > 0 ? x / by : 0; };
-  divide(error, power);
-  result.error = error;
+  divide(error, power), divide(length, whole_length);
+  result.error = error, result.length = length;
   for (size_t c = 0; c < class_power_.size(); ++c) divide(result.class_error[c], class_power_[c]);
   for (size_t d = 0; d < domain_power_.size(); ++d) divide(result.domain_error[d], domain_power_[d]);
   double used = 0, work = 0;

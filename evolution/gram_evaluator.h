@@ -14,6 +14,9 @@ namespace moe {
 // Of one layer under one routing, over the sampled tokens.
 struct LayerError {
   double error = 0;  // Σ ‖Δ‖² / Σ ‖y‖²: Δ the mixture's difference from the full model's, y. 1: as if skipped
+  // Σ ‖Δ‖ / Σ ‖y‖. The end of the model follows this more closely: of a sum of squares a few tokens with long outputs make the
+  // most
+  double length = 0;
   std::vector<double> class_error;   // (n_classes) the same over the tokens of a class; 0 where none is of it
   std::vector<double> domain_error;  // (n_domains) and of a domain
   std::vector<uint32_t> load;        // (E) tokens that an expert works on
