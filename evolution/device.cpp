@@ -40,9 +40,9 @@ DeviceProfile profile(const char* name, double memory, double latency, double in
   return d;
 }
 
-// --- Least squares of four columns at most, coefficients at least 0 ---
+// --- Least squares, coefficients at least 0 ---
 
-constexpr int kTerms = 3;
+constexpr int kTerms = 4;  // a constant, gigabytes, GFLOPs, experts: each over the time measured
 using Row = std::array<double, kTerms>;
 
 // The c of `terms` (a set of bits) that minimise Σ (row · c − 1)², others 0; false where the rows do not tell them apart.
@@ -84,10 +84,16 @@ bool solve(std::span<const Row> rows, unsigned terms, Row& c) {
   return true;
 }
 
+double product(const Row& a, const Row& b) {
+  double sum = 0;
+  for (size_t t = 0; t < a.size(); ++t) sum += a[t] * b[t];
+  return sum;
+}
+
 double squares(std::span<const Row> rows, const Row& c) {
   double sum = 0;
   for (const Row& r : rows) {
-    const double d = r[0] * c[0] + r[1] * c[1] + r[2] * c[2] - 1;
+    const double d = product(r, c) - 1;
     sum += d * d;
   }
   return sum;
@@ -110,9 +116,10 @@ Result<DeviceProfile> device_from_json(std::string_view text) {
   d.latency = from_rates(d);
   if (root.has("latency")) {
     const JsonField l = root["latency"];
-    l.allow({"fixed_ms", "ms_per_gigabyte", "ms_per_gigaflop", "n_measured", "worst_residual"});
+    l.allow({"fixed_ms", "ms_per_gigabyte", "ms_per_gigaflop", "ms_per_expert", "n_measured", "worst_residual"});
     d.latency = {l["fixed_ms"].number(0, kMost), l["ms_per_gigabyte"].number(0, kMost), l["ms_per_gigaflop"].number(0, kMost),
                  static_cast<int>(l["n_measured"].integer(1, INT32_MAX)), l["worst_residual"].number(0, kMost)};
+    if (l.has("ms_per_expert")) d.latency.ms_per_expert = l["ms_per_expert"].number(0, kMost);
   }
   MOE_TRY(document.status());
   if (d.latency.n_measured == 0 && (d.read_gbs == 0 || best_rate(d) == 0))
@@ -130,6 +137,7 @@ std::string to_json(const DeviceProfile& d) {
     json["latency"] = {{"fixed_ms", d.latency.fixed_ms},
                        {"ms_per_gigabyte", d.latency.ms_per_gigabyte},
                        {"ms_per_gigaflop", d.latency.ms_per_gigaflop},
+                       {"ms_per_expert", d.latency.ms_per_expert},
                        {"n_measured", d.latency.n_measured},
                        {"worst_residual", d.latency.worst_residual}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -143,38 +151,41 @@ std::vector<DeviceProfile> shipped_devices() {
           profile("server", 32e9, 20, 8000, 1500, 1500, 100, 32)};
 }
 
-double latency_ms(const DeviceProfile& device, double bytes_per_token, double active_flops) {
+double latency_ms(const DeviceProfile& device, double bytes_per_token, double active_flops, double experts) {
   const LatencyModel& m = device.latency;
   const double read = m.ms_per_gigabyte * (bytes_per_token / 1e9), compute = m.ms_per_gigaflop * (active_flops / 1e9);
-  return m.fixed_ms + (m.n_measured > 0 ? read + compute : std::max(read, compute));
+  return m.fixed_ms + m.ms_per_expert * experts + (m.n_measured > 0 ? read + compute : std::max(read, compute));
 }
 
 // Divided by its measurement, a sample is a row whose product with the coefficients should be 1. At the minimum over
-// coefficients of at least 0 those above 0 solve the problem without the others, so the best of the seven ways to choose them
-// whose solution is not negative is that minimum.
+// coefficients of at least 0 those above 0 solve the problem without the others, so the best of the fifteen ways to choose them
+// whose solution is not negative is that minimum. Where two are as good but for rounding, the first one counts.
 Result<LatencyModel> fit_latency(std::span<const LatencySample> samples) {
-  if (samples.size() < 4)
+  if (samples.size() < kTerms)
     return Status::InvalidArgument("latency model: wanted at least 4 measurements, found " + std::to_string(samples.size()));
   std::vector<Row> rows;
   for (const LatencySample& s : samples) {
-    const bool usable = s.ms > 0 && s.bytes_per_token >= 0 && s.active_flops >= 0 && std::isfinite(s.ms) &&
-                        std::isfinite(s.bytes_per_token) && std::isfinite(s.active_flops);
-    if (!usable) return Status::InvalidArgument("latency model: wanted finite times above 0, bytes and FLOPs, found others");
-    rows.push_back({1 / s.ms, s.bytes_per_token / 1e9 / s.ms, s.active_flops / 1e9 / s.ms});
+    const Row terms = {1, s.bytes_per_token / 1e9, s.active_flops / 1e9, s.experts};
+    Row row;
+    for (size_t t = 0; t < row.size(); ++t) {
+      row[t] = terms[t] / s.ms;
+      if (!(s.ms > 0) || !(terms[t] >= 0) || !std::isfinite(row[t]) || !(row[0] > 0))
+        return Status::InvalidArgument("latency model: wanted finite times above 0, bytes, FLOPs and experts, found others");
+    }
+    rows.push_back(row);
   }
-  Row best{}, all{};
-  if (!solve(rows, 7, all))
-    return Status::InvalidArgument(
-        "latency model: wanted measurements that tell bytes and FLOPs from a constant, found some that do not");
+  Row best{}, c{};
+  if (!solve(rows, 3, c))
+    return Status::InvalidArgument("latency model: wanted measurements of different bytes a token, found " +
+                                   std::to_string(samples.size()) + " of the same");
+  constexpr double kRounding = 1e-20;  // of a sum of squares that should be 0
   double least = INFINITY;
-  for (unsigned terms = 1; terms < 8; ++terms) {
-    Row c;
+  for (unsigned terms = 1; terms < 1u << kTerms; ++terms) {
     if (!solve(rows, terms, c) || *std::min_element(c.begin(), c.end()) < 0) continue;
-    if (const double s = squares(rows, c); s < least) least = s, best = c;
+    if (const double s = squares(rows, c); s < least * (1 - 1e-9) - kRounding) least = s, best = c;
   }
-  LatencyModel m{best[0], best[1], best[2], static_cast<int>(samples.size()), 0};
-  for (const Row& r : rows)
-    m.worst_residual = std::max(m.worst_residual, std::fabs(r[0] * best[0] + r[1] * best[1] + r[2] * best[2] - 1));
+  LatencyModel m{best[0], best[1], best[2], static_cast<int>(samples.size()), 0, best[3]};
+  for (const Row& r : rows) m.worst_residual = std::max(m.worst_residual, std::fabs(product(r, best) - 1));
   return m;
 }
 

@@ -12,12 +12,14 @@
 
 namespace moe {
 
-// ms = fixed + per_gigabyte · (bytes per token / 1e9) + per_gigaflop · (active FLOPs / 1e9). Fitted or, without measurements,
-// the larger of what memory and arithmetic allow.
+// ms = fixed + per_gigabyte · (bytes per token / 1e9) + per_gigaflop · (active FLOPs / 1e9) + per_expert · experts. Fitted or,
+// without measurements, the larger of what memory and arithmetic allow. Experts are those that a token uses, summed over
+// layers: small ones cost more to begin than to run.
 struct LatencyModel {
   double fixed_ms = 0, ms_per_gigabyte = 0, ms_per_gigaflop = 0;
   int n_measured = 0;         // 0: from the profile's rates
   double worst_residual = 0;  // |modelled − measured| / measured, the largest of the measurements it was fitted to
+  double ms_per_expert = 0;
 };
 
 struct DeviceProfile {
@@ -34,13 +36,14 @@ Result<DeviceProfile> device_from_json(std::string_view text);  // kCorrupt name
 std::string to_json(const DeviceProfile& device);
 std::vector<DeviceProfile> shipped_devices();  // edge, mobile, server
 
-double latency_ms(const DeviceProfile& device, double bytes_per_token, double active_flops);
+double latency_ms(const DeviceProfile& device, double bytes_per_token, double active_flops, double experts = 0);
 
 struct LatencySample {
-  double bytes_per_token = 0, active_flops = 0, ms = 0;
+  double bytes_per_token = 0, active_flops = 0, ms = 0, experts = 0;
 };
-// Least squares of relative errors, coefficients at least 0. kInvalidArgument for fewer than 4 samples or samples that do not
-// tell bytes and FLOPs from a constant.
+// Least squares of relative errors, coefficients at least 0; what samples do not tell apart (bytes from FLOPs, where all
+// weights have one format) counts as the first of them. kInvalidArgument for fewer than 4 samples, or samples whose bytes are
+// all alike.
 Result<LatencyModel> fit_latency(std::span<const LatencySample> samples);
 
 }  // namespace moe

@@ -1,4 +1,5 @@
 // moe-bench: speed of a model, of the machine below it, and of each kernel.
+#include "tools/bench_calibrate.h"
 #include "tools/bench_ops.h"
 #include "tools/bench_report.h"
 #include "tools/zoo.h"
@@ -9,6 +10,7 @@ namespace {
 struct Arguments {
   BenchArguments bench;
   OpsArguments ops;
+  CalibrateArguments calibrate;
   bool ceilings = false;
 };
 
@@ -46,10 +48,15 @@ void add_options(Program& program, Arguments& a) {
   CLI::App* ops = app.add_subcommand("ops", "measure each kernel instead of a model");
   ops->add_option("--isa", a.ops.isa, "kernels to measure; default: the best this processor has");
   ops->add_option("--filter", a.ops.filter, "only kernels whose name holds this, e.g. dot_q4_k");
+  add_calibrate_command(app, a.calibrate);
 }
 
 Status run(Program& program, Arguments& a) {
   if (program.app().got_subcommand("ops")) return bench_ops(program, a.ops);
+  if (program.app().got_subcommand("calibrate")) {
+    MOE_TRY(find_model(program, a.calibrate.model.path));
+    return calibrate(program, a.calibrate);
+  }
   if (a.ceilings) return print_ceilings(program, a.bench.model.isa, a.bench.n_threads);
   if (a.bench.model.path.empty()) usage_error("MODEL is required unless --ceilings or ops is given");
   if (program.json()) a.bench.format = "json";

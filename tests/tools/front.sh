@@ -49,3 +49,9 @@ check front_quantize_picks 0
 front 00000000000000aa > "$work/front.json"
 try "$bin/moe-run" "$work/m.gguf" --tokens 1 -n 1 --front "$work/front.json" --memory-limit 20MB
 check front_of_another_model_is_refused 1 err "wanted a front of this model"
+
+# --- moe-bench calibrate ---
+
+try "$bin/moe-bench" calibrate "$work/m.gguf" --rounds 1 -n 4 -d 4 -t 1 --name here -o "$work/device.json"
+check calibrate_prints_what_it_measured 0 out "held back" out "# ms = "
+check calibrate_writes_a_profile 0 device.json '"name": "here"' device.json '"ms_per_expert"'
