@@ -2,6 +2,7 @@
 #include "tools/bench_calibrate.h"
 #include "tools/bench_ops.h"
 #include "tools/bench_report.h"
+#include "tools/bench_topology.h"
 #include "tools/zoo.h"
 
 namespace moe::tools {
@@ -11,6 +12,7 @@ struct Arguments {
   BenchArguments bench;
   OpsArguments ops;
   CalibrateArguments calibrate;
+  TopologyBenchArguments topology;
   bool ceilings = false;
 };
 
@@ -49,6 +51,7 @@ void add_options(Program& program, Arguments& a) {
   ops->add_option("--isa", a.ops.isa, "kernels to measure; default: the best this processor has");
   ops->add_option("--filter", a.ops.filter, "only kernels whose name holds this, e.g. dot_q4_k");
   add_calibrate_command(app, a.calibrate);
+  add_topology_bench_command(app, a.topology);
 }
 
 Status run(Program& program, Arguments& a) {
@@ -56,6 +59,10 @@ Status run(Program& program, Arguments& a) {
   if (program.app().got_subcommand("calibrate")) {
     MOE_TRY(find_model(program, a.calibrate.model.path));
     return calibrate(program, a.calibrate);
+  }
+  if (program.app().got_subcommand("topology")) {
+    MOE_TRY(find_model(program, a.topology.model.path));
+    return bench_topology(program, a.topology);
   }
   if (a.ceilings) return print_ceilings(program, a.bench.model.isa, a.bench.n_threads);
   if (a.bench.model.path.empty()) usage_error("MODEL is required unless --ceilings or ops is given");

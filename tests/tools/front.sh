@@ -55,3 +55,7 @@ check front_of_another_model_is_refused 1 err "wanted a front of this model"
 try "$bin/moe-bench" calibrate "$work/m.gguf" --rounds 1 -n 4 -d 4 -t 1 --name here -o "$work/device.json"
 check calibrate_prints_what_it_measured 0 out "held back" out "# ms = "
 check calibrate_writes_a_profile 0 device.json '"name": "here"' device.json '"ms_per_expert"'
+try "$bin/moe-bench" topology "$work/m.gguf" --topology "$work/p0.json" --device-profile "$work/device.json" --rounds 1 -n 4 -d 4 -t 1
+check topology_compares_three_ways_to_run 0 out full out masked out specialised out "modelled ms" out "# medians of 1 processes each"
+try "$bin/moe-bench" topology "$work/m.gguf" --rounds 1
+check topology_wants_a_topology 2 err "wanted --topology"
