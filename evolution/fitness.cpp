@@ -127,15 +127,17 @@ Status Fitness::price(std::span<const Genome> genomes, std::span<Evaluation> res
   for (size_t i = 0; i < genomes.size(); ++i) {
     Evaluation& r = results[i];
     r.layer_errors.assign(L, 0), r.layer_error = 0;
+    double experts = 0;
     for (size_t l = 0; l < L; ++l) {
       uses[l] = {};
       const LayerPrice* p = prices[i * L + l].get();
       if (!p) continue;
       uses[l] = {p->k_mean, p->work_mean, p->load};
+      experts += p->k_mean;
       r.layer_errors[l] = p->length, r.layer_error += weights_[l] * p->length;
     }
     costs_->fill(genomes[i], uses, r);
-    r.latency_ms = latency_ms(options_.device, r.bytes_per_token, r.active_flops);
+    r.latency_ms = latency_ms(options_.device, r.bytes_per_token, r.active_flops, experts);
   }
   return Status::Ok();
 }
