@@ -61,6 +61,7 @@ MutationOp add_connection();
 MutationOp remove_connection();
 MutationOp rewire_expert();
 MutationOp level_switch_kept();
+MutationOp level_switch_ranked();
 MutationOp level_switch_k();
 MutationOp k_range();
 MutationOp threshold_step();
