@@ -131,6 +131,7 @@ ifneq ($(TESTS_IN),)
 endif
 TESTED_TOOL_SRCS := $(if $(filter tests/tools/%,$(TEST_SRCS)),$(TOOL_SRCS))
 BENCH_SRCS := tests/bench/bench_evolution.cpp tests/evolution/problems.cpp tests/evolution/gram_fixture.cpp
+SELECTION_SRCS := tests/bench/bench_selection.cpp tests/evolution/planted.cpp tests/models/model_fixture.cpp
 FUZZ_SRCS := $(sort $(wildcard tests/fuzz/*_fuzz.cpp))
 
 objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
@@ -144,7 +145,7 @@ TESTS    := $(BIN)/moe-tests
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib tests static test unit-test lint bench bench-evolution fuzz fuzzers demo deps install clean help print-sources FORCE
+.PHONY: all lib tests static test unit-test lint bench bench-evolution bench-selection fuzz fuzzers demo deps install clean help print-sources FORCE
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
@@ -214,6 +215,11 @@ $(BIN)/bench-evolution: $(call objects,$(BENCH_SRCS)) $(LIB)
 	@mkdir -p $(@D)
 	$(call link,$^) -o $@
 
+$(BIN)/bench-selection: $(call objects,$(SELECTION_SRCS)) $(LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(call link,$^) -o $@
+
 $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -242,6 +248,10 @@ bench: all
 # What searches reach on problems with known answers, beside the bars; fails where one is missed.
 bench-evolution: $(BIN)/bench-evolution
 	$(Q)$(RUN) $(BIN)/bench-evolution $(MODEL)
+
+# Evolution against its opponents at equal budgets; without MODEL and TEXTS on planted models alone.
+bench-selection: $(BIN)/bench-selection
+	$(Q)$(RUN) $(BIN)/bench-selection $(MODEL) $(TEXTS) $(ARGS)
 
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
@@ -286,6 +296,7 @@ make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
 make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars   MODEL=a.gguf
+make bench-selection  evolution beside what it has to beat, equal budgets   MODEL=a.gguf TEXTS="name=a.tok …" ARGS="--seeds 11 …"
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package, models/zoo
 make clean          remove $(BUILD)/
@@ -296,4 +307,4 @@ export HELP
 help:
 	@printf '%s\n' "$$HELP"
 
--include $(patsubst %.cpp,$(OBJ)/%.d,$(LIB_SRCS) $(MAIN_SRCS) $(TOOL_SRCS) $(TEST_SRCS) $(FUZZ_SRCS) $(filter-out $(TEST_SRCS),$(BENCH_SRCS)))
+-include $(patsubst %.cpp,$(OBJ)/%.d,$(LIB_SRCS) $(MAIN_SRCS) $(TOOL_SRCS) $(TEST_SRCS) $(FUZZ_SRCS) $(filter-out $(TEST_SRCS),$(sort $(BENCH_SRCS) $(SELECTION_SRCS))))

@@ -82,6 +82,7 @@ Result<Orders> orders_of(const KeptRow& row, const BaselineInput& input, Baselin
 std::vector<int> global_levels(const Orders& orders, const std::vector<LevelRange>& ranges, const SearchSpace& space,
                                int64_t total) {
   std::vector<int> levels;
+  levels.reserve(ranges.size());
   for (const LevelRange& r : ranges) levels.push_back(r.low);
   for (int64_t given = std::accumulate(levels.begin(), levels.end(), int64_t{0}); given < total; ++given) {
     size_t best = levels.size();
@@ -118,7 +119,7 @@ Result<std::vector<int>> least_error_prefixes(const Orders& orders, const std::v
   size_t at = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
     for (int n = ranges[i].low; n <= ranges[i].high; ++n) {
-      error[i].push_back(weight_of(input, space.routed()[i]) * found[at++].error);
+      error[i].push_back(weight_of(input, space.routed()[i]) * found[at++].length);
       cost[i].push_back(n);
     }
   }

@@ -12,8 +12,8 @@ namespace {
 constexpr BaselineDef kWorkDefs[] = {
     {"uniform-k", "every layer uses as many experts as the next, or one more", "", false},
     {"random-k", "any numbers of experts a token", "", false},
-    {"width", "every expert runs the same share of its channels, or a quarter more", "nested widths: MatFormer, arXiv 2310.07707",
-     false},
+    {"width", "every expert runs the same share of its channels, or a quarter more",
+     "nested widths: MatFormer, arXiv 2310.07707", false},
     {"threshold", "experts with less than a share of the best one's weight are left out, the same share in all layers",
      "skipping of NAEE, arXiv 2402.14800", true},
     {"k-dp", "numbers of experts a token with the least sum of errors over layers", "LExI, arXiv 2509.02753, on errors", true},
@@ -118,7 +118,7 @@ Result<Genome> least_error_k(const BaselineInput& input, int64_t budget, const W
   std::vector<std::vector<double>> error(ranges.size());
   size_t at = 0;
   for (size_t i = 0; i < ranges.size(); ++i)
-    for (const int n : k[i]) error[i].push_back(weight_of(input, space.routed()[i]) * (n == 0 ? 1 : found[at++].error));
+    for (const int n : k[i]) error[i].push_back(weight_of(input, space.routed()[i]) * (n == 0 ? 1 : found[at++].length));
   const std::vector<int> levels = least_error_levels(error, cost, static_cast<int>(budget), false);
   if (levels.empty() && !ranges.empty()) return Status::InvalidArgument("no number of experts a token is so cheap");
   std::vector<int> chosen;

@@ -66,7 +66,7 @@ struct Small {
   }
   double sum(const Genome& g) const {
     double total = 0;
-    for (int l = 0; l < 3; ++l) total += error(l, g.layers[static_cast<size_t>(l)]->value).error;
+    for (int l = 0; l < 3; ++l) total += error(l, g.layers[static_cast<size_t>(l)]->value).length;
     return total;
   }
   SyntheticLayers layers;
