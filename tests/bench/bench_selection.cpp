@@ -42,8 +42,9 @@ struct Arguments {
   int score_tokens = 8192, select_tokens = 8192, test_tokens = 32768, calibration_tokens = 16384, sampled = 256;
   int rungs = 3;
   int population = 16, oversample = 16;
-  std::string algorithm = "genetic";
-  double crossover = 0.5, more = 0.3;  // chance of a father, of each further mutation
+  std::string algorithm = "genetic", mutations;  // mutations: names with commas between; empty: all
+  int parents = 0;                               // 0: as many as children
+  double crossover = 0.5, more = 0.3;            // chance of a father, of each further mutation
   int guided = 1, baselines = 1;
   bool controls = true;
   std::string methods;  // of searches: those whose names hold it
@@ -184,7 +185,7 @@ class Trial {
       // What fits the space's budgets begins a search; a threshold or a width does where the limit is on FLOPs.
       seeds.push_back(*std::move(made));
     }
-    const Variation variation = must(Variation::create(space, {.mutate_more = a_.more}));
+    const Variation variation = must(Variation::create(space, {.mutate_more = a_.more}, mutations()));
     const auto metered = [&](bool shuffled = false) {
       return Metered(fitness_, static_cast<int>(model_.routing_shape().layers.size()), a_.score_tokens >= a_.select_tokens,
                      shuffled);
@@ -243,11 +244,23 @@ class Trial {
     return s;
   }
 
+  std::vector<MutationOp> mutations() const {
+    if (a_.mutations.empty()) return default_mutations();
+    std::vector<std::string> names;
+    for (size_t at = 0; at <= a_.mutations.size();) {
+      const size_t end = std::min(a_.mutations.find(',', at), a_.mutations.size());
+      names.push_back(a_.mutations.substr(at, end - at));
+      at = end + 1;
+    }
+    return must(mutations_by_name(default_mutations(), names));
+  }
+
   void evolve(Table& table, const char* name, const SearchSpace& space, const Variation& variation, Metered& m,
               const std::vector<Genome>& seeds) {
     SearchOptions o;
     o.seed = seed_, o.algorithm = a_.algorithm, o.oversample = a_.oversample;
-    o.settings.population = static_cast<uint32_t>(a_.population), o.settings.children = o.settings.population;
+    o.settings.children = static_cast<uint32_t>(a_.population);
+    o.settings.population = a_.parents > 0 ? static_cast<uint32_t>(a_.parents) : o.settings.children;
     o.settings.crossover_rate = a_.crossover;
     o.limits.evaluations = static_cast<uint64_t>(a_.budget);
     const auto search = must(Search::create(space, variation, objectives_, o, seeds, pool_, m, threads_));
@@ -474,6 +487,7 @@ Arguments parse(int n, char** given) {
                             {"--sampled", &a.sampled},
                             {"--population", &a.population},
                             {"--guided", &a.guided},
+                            {"--parents", &a.parents},
                             {"--baselines", &a.baselines},
                             {"--oversample", &a.oversample},
                             {"--rungs", &a.rungs}};
@@ -489,6 +503,8 @@ Arguments parse(int n, char** given) {
       a.crossover = std::atof(value());
     } else if (arg == "--more") {
       a.more = std::atof(value());
+    } else if (arg == "--mutations") {
+      a.mutations = value();
     } else if (arg == "--algorithm") {
       a.algorithm = value();
     } else if (arg == "--csv") {
