@@ -7,7 +7,8 @@
 //               raises the layer's error (gram_cache.h) least
 //   allocation  uniform: the same share of every layer
 //               global: the best of all layers by their saliency, as it is
-//               least error: Σ_l a_l · length_l(n_l), LayerError::length, the least there is, by dynamic programming over layers
+//               least error: Σ_l a_l · length_l(n_l), LayerError::length, the least there is, by dynamic programming over
+//               layers
 //
 // What is saved: work, a share of the FLOPs of routed experts, by fewer experts a token, narrower ones or a threshold.
 //
