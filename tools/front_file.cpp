@@ -98,7 +98,7 @@ NamedValues read_values(const JsonField& from) {
 
 // A front may come from somebody else: its topologies lie beside it or below.
 std::string read_path(const JsonField& from) {
-  const std::string path = from.text(kMostPath);
+  std::string path = from.text(kMostPath);
   const std::filesystem::path parts(path);
   bool inside = !path.empty() && path.find('\0') == std::string::npos && parts.is_relative();
   for (const std::filesystem::path& part : parts) inside = inside && part != "..";
@@ -116,7 +116,11 @@ FrontPoint read_point(const JsonField& from) {
   read_numbers(from["held_out"], kHeldOut, p.held_out);
   p.held_out.domain_kl = read_values(from["held_out"]["domain_kl"]);
   read_numbers(from["costs"], kCosts, p.costs);
-  if (from.has("measured")) read_numbers(from["measured"], kMeasured, p.measured.emplace());
+  if (from.has("measured")) {
+    FrontPoint::Measured measured;
+    read_numbers(from["measured"], kMeasured, measured);
+    p.measured = measured;
+  }
   return p;
 }
 
