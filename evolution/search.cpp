@@ -375,7 +375,9 @@ Result<GenerationRecord> Search::step(double seconds) { return advance(nullptr, 
 Status Search::replay(const GenerationRecord& record) {
   const uint32_t g = generation();
   if (record.generation != g) return wrong_record(record.generation, "wanted generation " + std::to_string(g));
-  return advance(&record, record.seconds).status();
+  MOE_TRY(advance(&record, record.seconds).status());
+  earlier_ = record.token_layers - evaluator_.token_layers();
+  return {};
 }
 
 // One road for a generation that is measured and one that is known. All that can fail comes before the first change.
@@ -475,7 +477,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   population_ = std::move(next);
   for (size_t i = 0; i < asked.size(); ++i) archive_.push_back({asked[i], record.confirmed[i], (*confirmed)[i]});
   archive_best(archive_, n_objectives(), static_cast<size_t>(options_.archive));
-  record.token_layers = known ? known->token_layers : evaluator_.token_layers();
+  record.token_layers = known ? known->token_layers : earlier_ + evaluator_.token_layers();
   record.statistics = statistics(duplicates);
   const double measure = n_objectives() > 1 ? -record.statistics.hypervolume
                          : archive_.empty() ? kNotMeasured

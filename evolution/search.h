@@ -119,6 +119,7 @@ class Search {
   std::vector<Candidate> population_, archive_;
   Objectives reference_{}, ideal_{};  // of generation 0, for the hypervolume
   SearchEnd ended_ = SearchEnd::kNone;
+  double earlier_ = 0;  // token · layer forwards that this evaluator has not counted, because another one did, or counted twice
 };
 
 }  // namespace moe
