@@ -6,8 +6,8 @@
 #include "tools/train_plot.h"
 #include "tools/train_run.h"
 #include "tools/train_upcycle.h"
-#include "tools/train_yaml.h"
 #include "tools/xz_source.h"
+#include "tools/yaml_leaves.h"
 
 namespace moe::tools {
 namespace {

@@ -1,6 +1,5 @@
 #include "tools/train_config.h"
 
-#include <charconv>
 #include <functional>
 
 namespace moe::tools {
@@ -8,25 +7,15 @@ namespace {
 
 // --- Values ---
 
-bool parse(const std::string& text, std::string& out) {
-  out = text;
-  return true;
-}
-bool parse(const std::string& text, bool& out) {
-  out = text == "true" || text == "yes" || text == "1";
-  return out || text == "false" || text == "no" || text == "0";
-}
-template <class T>
-bool parse(const std::string& text, T& out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  return error == std::errc() && end == text.data() + text.size();
-}
-bool parse(const std::string& text, Decline& out) {
+using tools::parse_value;
+using tools::show_value;
+
+bool parse_value(const std::string& text, Decline& out) {
   const auto d = decline_from_name(text);
   if (d.ok()) out = *d;
   return d.ok();
 }
-bool parse(const std::string& text, Overflow& out) {
+bool parse_value(const std::string& text, Overflow& out) {
   constexpr std::pair<const char*, Overflow> kNames[] = {
       {"drop", Overflow::kDrop}, {"random", Overflow::kRandom}, {"next", Overflow::kNext}};
   for (const auto& [name, value] : kNames)
@@ -37,16 +26,8 @@ bool parse(const std::string& text, Overflow& out) {
   return false;
 }
 
-std::string show(const std::string& v) { return v; }
-std::string show(bool v) { return v ? "true" : "false"; }
-std::string show(Decline v) { return decline_name(v); }
-std::string show(Overflow v) { return v == Overflow::kDrop ? "drop" : v == Overflow::kRandom ? "random" : "next"; }
-template <class T>
-std::string show(T v) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, v).ptr;
-  return {text, end};
-}
+std::string show_value(Decline v) { return decline_name(v); }
+std::string show_value(Overflow v) { return v == Overflow::kDrop ? "drop" : v == Overflow::kRandom ? "random" : "next"; }
 
 // --- The table ---
 
@@ -120,13 +101,13 @@ struct List {
 const std::vector<List>& lists() {
   static const std::vector<List> table = {
       {"elastic.widths", "[0.25, 0.5, 0.75]: shares of the experts' hidden channels",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.widths.emplace_back()); },
+       [](RunConfig& c, const std::string& v) { return parse_value(v, c.trainer.widths.emplace_back()); },
        [](RunConfig& c) { c.trainer.widths.clear(); }},
       {"train.frozen", "[\"token_embd.weight\", \"blk.0.*\"]: weights that do not learn",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.trainer.frozen.emplace_back()); },
+       [](RunConfig& c, const std::string& v) { return parse_value(v, c.trainer.frozen.emplace_back()); },
        [](RunConfig& c) { c.trainer.frozen.clear(); }},
       {"valid.variants", "[\"k=2\", \"width=0.5\"]: also validated this way",
-       [](RunConfig& c, const std::string& v) { return parse(v, c.valid_variants.emplace_back()); },
+       [](RunConfig& c, const std::string& v) { return parse_value(v, c.valid_variants.emplace_back()); },
        [](RunConfig& c) { c.valid_variants.clear(); }},
   };
   return table;
@@ -141,13 +122,13 @@ Status set_corpus(RunConfig& c, const ConfigEntry& e) {
   size_t index = 0;
   const size_t dot = rest.find('.');
   const std::string field = dot == std::string::npos ? "" : rest.substr(dot + 1);
-  if (dot == std::string::npos || !parse(rest.substr(0, dot), index) || index > c.corpora.size())
+  if (dot == std::string::npos || !parse_value(rest.substr(0, dot), index) || index > c.corpora.size())
     return Status::InvalidArgument("wanted data.corpora to be a list of {name, tokens, weight}");
   if (index == c.corpora.size()) c.corpora.emplace_back();
   CorpusConfig& corpus = c.corpora[index];
   if (field == "name") return corpus.name = e.value, Status::Ok();
   if (field == "tokens") return corpus.tokens = e.value, Status::Ok();
-  if (field == "weight" && parse(e.value, corpus.weight)) return Status::Ok();
+  if (field == "weight" && parse_value(e.value, corpus.weight)) return Status::Ok();
   return Status::InvalidArgument("a corpus: wanted name, tokens and weight, a number; found " + field + ": " + e.value);
 }
 
@@ -167,7 +148,7 @@ Status apply(RunConfig& c, const ConfigEntry& e) {
   std::string all;
   visit(c, [&](const char* name, auto& member, const char*) {
     all += (all.empty() ? "" : ", ") + std::string(name);
-    if (e.name == name) known = true, good = parse(e.value, member);
+    if (e.name == name) known = true, good = parse_value(e.value, member);
   });
   for (const List& l : lists()) all += ", " + std::string(l.name);
   if (!known)
@@ -201,23 +182,13 @@ Result<RunConfig> read_run_config(std::span<const ConfigEntry> entries) {
   return c;
 }
 
-Result<ConfigEntry> parse_set(const std::string& text) {
-  const size_t at = text.find('=');
-  if (at == std::string::npos || at == 0) return Status::InvalidArgument("--set: wanted NAME=VALUE, found '" + text + "'");
-  return ConfigEntry{text.substr(0, at), text.substr(at + 1), "--set"};
-}
-
 std::string describe_run_config() {
   RunConfig c;
   std::string text;
   const auto line = [&](const std::string& name, const std::string& value, const std::string& meaning) {
-    std::string left = name + ": " + value;
-    left.resize(std::max<size_t>(left.size() + 1, 36), ' ');
-    text += left + (meaning.empty() ? "" : "# " + meaning);
-    text.erase(text.find_last_not_of(' ') + 1);
-    text += '\n';
+    text += setting_line(name, value, meaning);
   };
-  visit(c, [&](const char* name, auto& member, const char* meaning) { line(name, show(member), meaning); });
+  visit(c, [&](const char* name, auto& member, const char* meaning) { line(name, show_value(member), meaning); });
   for (const List& l : lists()) line(l.name, "[]", l.meaning);
   line("model.settings", "{n_layer: 8, …}", "as moe-inspect synth --set");
   line("data.corpora", "[{name: …, tokens: a.tok, weight: 1}, …]", "files of moe-train tokens");
@@ -230,8 +201,8 @@ Result<EvaluationOptions> parse_variant(const std::string& text) {
   while (begin <= text.size()) {
     const size_t end = std::min(text.find(',', begin), text.size());
     const std::string part = text.substr(begin, end - begin);
-    const bool good = part.starts_with("k=")       ? parse(part.substr(2), o.k) && o.k > 0
-                      : part.starts_with("width=") ? parse(part.substr(6), o.width) && o.width > 0 && o.width <= 1
+    const bool good = part.starts_with("k=")       ? parse_value(part.substr(2), o.k) && o.k > 0
+                      : part.starts_with("width=") ? parse_value(part.substr(6), o.width) && o.width > 0 && o.width <= 1
                                                    : false;
     if (!good)
       return Status::InvalidArgument("valid.variants: wanted k=N, width=SHARE or both with a comma, found '" + text + "'");

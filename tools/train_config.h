@@ -7,14 +7,9 @@
 #include <vector>
 
 #include "models/train/trainer.h"
+#include "tools/config_values.h"
 
 namespace moe::tools {
-
-// A leaf of a YAML file: "train.rows" = "16", "data.corpora.0.tokens" = "wiki.tok", "elastic.widths.1" = "0.5".
-struct ConfigEntry {
-  std::string name, value;
-  std::string where;  // "run.yaml:12", or the option that it came from
-};
 
 struct CorpusConfig {
   std::string name, tokens;
@@ -41,9 +36,6 @@ struct RunConfig {
 // `where` for unknown names (which lists those there are) and values that do not fit; and when something that a run needs is
 // missing.
 Result<RunConfig> read_run_config(std::span<const ConfigEntry> entries);
-
-// "NAME=VALUE" of an option.
-Result<ConfigEntry> parse_set(const std::string& text);
 
 // Every setting and its meaning, for --help-config: a line of YAML each.
 std::string describe_run_config();

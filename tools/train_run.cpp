@@ -1,10 +1,5 @@
 #include "tools/train_run.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +7,7 @@
 
 #include "models/generate.h"
 #include "models/synth.h"
+#include "tools/folder_lock.h"
 #include "tools/train_log.h"
 
 namespace moe::tools {
@@ -32,28 +28,6 @@ Result<Dataset> open_data(const RunConfig& c, DatasetSplit split, std::span<cons
   if (split == DatasetSplit::kHeldOut) o.shuffle = false, o.max_epochs = 1, o.span = 0;
   return Dataset::create(std::move(opened), o);
 }
-
-// Held by the run that writes to a folder; the system lets go of it when the process ends, however it ends.
-class FolderLock {
- public:
-  FolderLock() = default;
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-
-  Status take(const std::string& path) {
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd_ < 0) return Status::Io(path + ": " + std::strerror(errno));
-    if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
-    if (errno != EWOULDBLOCK) return Status::Ok();  // a file system without locks
-    return Status::InvalidArgument(path + " is locked: another run writes to this folder");
-  }
-
- private:
-  int fd_ = -1;
-};
 
 // One training run: what the configuration names, opened.
 class Run {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/file.h"
-#include "tools/train_config.h"
+#include "tools/config_values.h"
 
 #ifdef MOE_YAML
 #include <yaml-cpp/yaml.h>
