@@ -102,12 +102,13 @@ ISA_OPT_debug    := -O2
 ISA_OPT_sanitize := -O2 --param asan-instrumentation-with-call-threshold=0 -fno-sanitize=alignment,null,object-size,pointer-overflow
 ISA_OPT_fuzz     := -O2
 
-# moe-train reads .xz files where the target has liblzma (Debian: liblzma-dev). No other program links it.
+# moe-train and moe-evolve read .xz files where the target has liblzma (Debian: liblzma-dev). No other program links it.
 XZ := $(if $(findstring /,$(shell $(CXX) -print-file-name=liblzma.so 2>/dev/null)),yes)
-# It reads run.yaml where the target has yaml-cpp (Debian: libyaml-cpp-dev).
+# They read YAML where the target has yaml-cpp (Debian: libyaml-cpp-dev).
 YAML := $(if $(findstring /,$(shell $(CXX) -print-file-name=libyaml-cpp.so 2>/dev/null)),yes)
 LIBS_moe_train := $(if $(XZ),-llzma) $(if $(YAML),-lyaml-cpp)
-# It writes PNG files where the headers of stb are (Debian: libstb-dev).
+LIBS_moe_evolve := $(LIBS_moe_train)
+# moe-train writes PNG files where the headers of stb are (Debian: libstb-dev).
 STB := $(shell echo '\#include <stb/stb_image_write.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1 && echo yes)
 
 # ---- sources --------------------------------------------------------------------------------------------------------
@@ -167,8 +168,8 @@ $(OBJ)/sources.txt: FORCE
 
 $(call objects,$(ISA_SRCS)): FLAGS_OF_FILE = $(ISA_OPT_$(config)) $(ISA_FLAGS_$(basename $(notdir $<)))
 $(call objects,$(TEST_SRCS)): FLAGS_OF_FILE = $(OPT_TEST_$(config))
-$(call objects,tools/moe_train.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ) $(if $(YAML),-DMOE_YAML)
-$(call objects,tools/moe_train.cpp): $(OBJ)/train_libraries.txt
+$(call objects,tools/moe_train.cpp tools/moe_evolve.cpp): FLAGS_OF_FILE = $(if $(XZ),-DMOE_XZ) $(if $(YAML),-DMOE_YAML)
+$(call objects,tools/moe_train.cpp tools/moe_evolve.cpp): $(OBJ)/train_libraries.txt
 $(call objects,tools/png_file.cpp): FLAGS_OF_FILE = $(if $(STB),-DMOE_STB)
 $(call objects,tools/png_file.cpp): $(OBJ)/stb.txt
 $(OBJ)/train_libraries.txt: found = $(LIBS_moe_train)

@@ -1,0 +1,347 @@
+#include "tools/evolve_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "evolution/journal.h"
+#include "evolution/repair.h"
+#include "tools/byte_size.h"
+#include "tools/device_file.h"
+#include "tools/evolve_choices.h"
+#include "tools/evolve_front.h"
+#include "tools/evolve_seeds.h"
+#include "tools/folder_lock.h"
+
+namespace moe::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;  // sorted: what is compared has no other order
+using Clock = std::chrono::steady_clock;
+
+// One search: what the settings name, opened.
+class Run {
+ public:
+  Run(Program& program, const EvolveConfig& config, const EvolveRunOptions& options)
+      : program_(program), config_(config), options_(options), folder_(config.out), threads_(program.n_threads()) {}
+
+  Status run() {
+    MOE_TRY(open_folder());
+    MOE_TRY(open_model());
+    MOE_TRY(begin_journal());
+    MOE_TRY(make_fitness());
+    MOE_TRY(make_search());
+    MOE_TRY(replay());
+    MOE_TRY(loop());
+    MOE_TRY(finish());
+    return interrupted() ? interrupted_status() : Status::Ok();
+  }
+
+ private:
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string journal_path() const { return path("journal.jsonl"); }
+
+  Status open_folder() {
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    if (error) return Status::Io(config_.out + ": " + error.message());
+    MOE_TRY(lock_.take(path("lock")));
+    if (options_.overwrite) fs::remove(journal_path(), error);
+    const bool there = fs::exists(journal_path());
+    if (there && !options_.resume)
+      return Status::InvalidArgument(journal_path() + " is there already\n  --resume goes on from it, --overwrite begins anew");
+    if (!there && options_.resume) program_.warn("there is no " + journal_path() + ": the run begins anew");
+    if (!there) return Status::Ok();
+    MOE_ASSIGN(known_, read_journal(journal_path()));
+    if (known_.settings.empty()) fs::remove(journal_path(), error);  // killed before its first line was whole
+    return Status::Ok();
+  }
+
+  Status open_model() {
+    MOE_ASSIGN(model_, load_model(program_, options_.model));
+    MOE_ASSIGN(const std::vector<TextDomain> domains, read_domains(config_, *model_, options_.open));
+    TextDataOptions data = config_.data;
+    if (const Tokenizer* t = model_->tokenizer(); t && t->add_bos()) data.bos = t->bos();
+    data.n_ctx = std::min(data.n_ctx, model_->config().n_ctx_train);
+    data.block_tokens = std::max(data.block_tokens, data.n_ctx);
+    MOE_ASSIGN(TextData text, TextData::create(domains, data));
+    for (const TextDomain& domain : domains) {
+      int64_t tokens = 0;
+      for (const std::vector<Token>& document : domain.documents) tokens += static_cast<int64_t>(document.size());
+      domain_tokens_.push_back(tokens);
+    }
+    text_ = std::make_unique<TextData>(std::move(text));
+    return choose_device();
+  }
+
+  Status choose_device() {
+    if (config_.device.empty()) return Status::Ok();
+    for (const DeviceProfile& d : config_.devices)
+      if (d.name == config_.device) device_ = d;
+    if (!device_) {
+      MOE_ASSIGN(device_, read_device(config_.device));
+    }
+    return Status::Ok();
+  }
+
+  // Limits of the settings, then those of the device where they say nothing.
+  Result<ObjectiveSet> objectives() const {
+    ObjectiveSet set;
+    for (const EvolveObjective& o : config_.objectives) {
+      MOE_ASSIGN(const ObjectiveDef* def, find_objective(o.name));
+      set.objectives.push_back(def);
+    }
+    set.limits = config_.limits;
+    const auto add = [&](const char* name, double limit) -> Status {
+      MOE_ASSIGN(const ObjectiveDef* def, find_objective(name));
+      for (const ObjectiveLimit& l : set.limits)
+        if (l.objective == def) return Status::Ok();
+      if (limit > 0) set.limits.push_back({def, limit});
+      return Status::Ok();
+    };
+    if (device_) {
+      MOE_TRY(add("resident-bytes", device_->memory_bytes));
+      MOE_TRY(add("latency", device_->target_latency_ms));
+    }
+    return set;
+  }
+
+  // --- The journal ---
+
+  Json settings() const {
+    Json all = Json::object();
+    for (const auto& [name, value] : identity_of(config_)) {
+      if (!all.contains(name))
+        all[name] = value;
+      else if (all[name].is_array())
+        all[name].push_back(value);
+      else
+        all[name] = Json::array({all[name], value});
+    }
+    return {{"model", {{"name", model_->config().name}, {"hash", hash_to_hex(model_->hash())}}},
+            {"texts", hash_to_hex(text_->hash())},
+            {"device", device_ ? Json::parse(to_json(*device_)) : Json(nullptr)},
+            {"settings", std::move(all)}};
+  }
+
+  Status begin_journal() {
+    const Json ours = settings();
+    if (known_.settings.empty()) {
+      Json opening = ours;
+      opening["moe"] = kVersion;
+      MOE_ASSIGN(Journal journal,
+                 Journal::create(journal_path(), opening.dump(-1, ' ', false, Json::error_handler_t::replace)));
+      journal_ = std::make_unique<Journal>(std::move(journal));
+      return Status::Ok();
+    }
+    const Json theirs = Json::parse(known_.settings, nullptr, false);
+    for (const auto& [name, value] : ours.items())
+      if (theirs.value(name, Json()) != value) return other_settings(name, value, theirs.value(name, Json()));
+    if (theirs.value("moe", Json()) != kVersion)
+      program_.warn("the journal is of another version of this program: what it goes on with may differ");
+    MOE_ASSIGN(Journal journal, Journal::resume(journal_path(), known_));
+    journal_ = std::make_unique<Journal>(std::move(journal));
+    return Status::Ok();
+  }
+
+  Status other_settings(const std::string& name, const Json& ours, const Json& theirs) const {
+    if (name == "settings" && theirs.is_object())
+      for (const auto& [key, value] : ours.items())
+        if (theirs.value(key, Json()) != value) return other_settings(key, value, theirs.value(key, Json()));
+    return Status::InvalidArgument(journal_path() + ": another search: its " + name + " is " + theirs.dump() + ", this one's " +
+                                   ours.dump() + "\n  --overwrite begins anew, -o names another folder");
+  }
+
+  // --- What searches ---
+
+  Status make_fitness() {
+    FitnessOptions o;
+    o.seed = config_.search.seed;
+    o.n_sampled = config_.sampled, o.n_candidates = config_.candidates;
+    o.widths = config_.widths;
+    o.score_tokens = config_.score_tokens, o.rungs = config_.rungs, o.fresh_every = config_.fresh_every;
+    o.probe_tokens = config_.probe_tokens;
+    if (device_) o.device = *device_;
+    if (!config_.questions.empty()) {
+      if (!model_->tokenizer()) return model_->tokenizer_status().Annotate("the model has no tokenizer for questions");
+      MOE_ASSIGN(Choices choices, read_choices(config_.questions, unescape(config_.question_layout), *model_->tokenizer()));
+      o.choices = std::move(choices.select), o.test_choices = std::move(choices.test);
+    }
+    MOE_ASSIGN(const double memory, parse_bytes(config_.memory));
+    o.memory.residual_bytes = static_cast<size_t>(std::min(memory, 1e15));
+    std::unique_ptr<Progress> progress;
+    std::string stage;
+    o.on_progress = [&](const char* now, int64_t done, int64_t total) {
+      if (stage != now) {
+        stage = now;
+        progress.reset();
+        progress = std::make_unique<Progress>(now, static_cast<double>(total), Progress::Unit::kCount);
+      }
+      progress->update(static_cast<double>(done));
+      return !interrupted();
+    };
+    Result<std::unique_ptr<Fitness>> made = Fitness::create(*model_, *text_, o);
+    progress.reset();
+    if (!made.ok()) return interrupted() ? interrupted_status() : made.status();
+    fitness_ = *std::move(made);
+    return Status::Ok();
+  }
+
+  Status make_search() {
+    MOE_ASSIGN(SearchSpace space, make_space(config_, model_->routing_shape(), fitness_->calibration()));
+    std::vector<MutationOp> mutations = default_mutations();
+    std::vector<CrossoverOp> crossovers = default_crossovers();
+    if (!config_.mutations.empty()) {
+      MOE_ASSIGN(mutations, mutations_by_name(mutations, config_.mutations));
+    }
+    if (!config_.crossovers.empty()) {
+      MOE_ASSIGN(crossovers, crossovers_by_name(crossovers, config_.crossovers));
+    }
+    MOE_ASSIGN(Variation variation, Variation::create(space, config_.breed, std::move(mutations), std::move(crossovers)));
+    MOE_ASSIGN(simple_, simple_points(config_, space, *fitness_, threads_, *pool_));
+    MOE_ASSIGN(const std::vector<NamedGenome> given, given_points(config_, model_->routing_shape(), *pool_));
+    const std::vector<Genome> seeds = allowed(space, given);
+    MOE_ASSIGN(ObjectiveSet set, objectives());
+    MOE_ASSIGN(search_, Search::create(std::move(space), std::move(variation), std::move(set), config_.search, seeds, pool_,
+                                       *fitness_, threads_));
+    return Status::Ok();
+  }
+
+  // Those that repair can bring to the budgets; all, for the search to refuse, where there are none.
+  std::vector<Genome> allowed(const SearchSpace& space, const std::vector<NamedGenome>& given) const {
+    std::vector<Genome> all, good;
+    for (const std::vector<NamedGenome>* from : {&given, &simple_})
+      for (const NamedGenome& g : *from) {
+        GenomeDraft draft(g.genome);
+        Rng rng(config_.search.seed, 0);
+        all.push_back(g.genome);
+        if (repair(draft, space, rng))
+          good.push_back(g.genome);
+        else if (from == &given)
+          program_.warn(g.name + " does not begin the search: its layers cannot keep the budgets");
+      }
+    return good.empty() ? all : good;
+  }
+
+  Status replay() {
+    for (const GenerationRecord& record : known_.generations) {
+      if (const Status s = search_->replay(record); !s.ok()) return s.Annotate(journal_path());
+      count(record);
+    }
+    if (!known_.generations.empty())
+      std::fprintf(stderr, "%s: goes on behind generation %zu\n", program_.name().c_str(), known_.generations.size() - 1);
+    known_.generations.clear();
+    return Status::Ok();
+  }
+
+  void count(const GenerationRecord& record) {
+    seconds_ = record.seconds;
+    spent_.token_layers = record.token_layers;
+    spent_.generations = record.generation + 1.0;
+    spent_.evaluations += static_cast<double>(record.evaluations.size() + record.rescored.size() + record.confirmed.size());
+  }
+
+  // --- The loop ---
+
+  double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+  Status loop() {
+    const double before = seconds_;
+    start_ = Clock::now();
+    const uint32_t wanted = config_.search.limits.generations;
+    const uint32_t first = search_->generation();
+    Progress progress("evolve", wanted > first ? wanted - first : 0, Progress::Unit::kCount, "generations");
+    std::vector<Evaluator::Tier> counts = fitness_->tiers();
+    while (search_->ended() == SearchEnd::kNone && !interrupted()) {
+      const double from = elapsed();
+      Result<GenerationRecord> record = search_->step(before + from);
+      if (!record.ok()) return record.status();
+      MOE_TRY(journal_->append(*record));
+      count(*record);
+      seconds_ = before + elapsed();
+      const std::vector<Evaluator::Tier> now = fitness_->tiers();
+      progress.update(record->generation + 1 - first, note_of(*record, counts, now, elapsed() - from));
+      counts = now;
+    }
+    progress.finish();
+    return Status::Ok();
+  }
+
+  // "kl 0.0123  bytes-per-token 7.1 MB  volume 0.813  screen 640/s  score 81/s"
+  std::string note_of(const GenerationRecord& record, const std::vector<Evaluator::Tier>& before,
+                      const std::vector<Evaluator::Tier>& now, double seconds) const {
+    const SearchStatistics& s = record.statistics;
+    std::string text;
+    for (size_t m = 0; m < s.best.size(); ++m) {
+      const ObjectiveDef& o = *search_->objectives().objectives[m];
+      text += std::string(o.name) + " " + value_text(o, s.best[m]) + "  ";
+    }
+    if (s.best.size() > 1) text += "volume " + format_fixed(s.hypervolume, 3) + "  ";
+    text += "diversity " + format_fixed(s.diversity, 3);
+    for (size_t t = 0; t < now.size(); ++t) {
+      const auto made = static_cast<double>(now[t].evaluations - before[t].evaluations);
+      if (made > 0) text += "  " + std::string(now[t].name) + " " + format_count(std::round(made / seconds)) + "/s";
+    }
+    return text;
+  }
+
+  // --- The end ---
+
+  Status finish() {
+    MOE_ASSIGN(std::vector<Candidate> front, search_->final_front());
+    FrontFacts facts;
+    facts.config = &config_;
+    facts.model = model_.get();
+    facts.text = text_.get();
+    facts.domain_tokens = domain_tokens_;
+    facts.device = device_;
+    facts.objectives = search_->objectives();
+    facts.spent = spent_;
+    facts.spent.seconds = seconds_;
+    MOE_ASSIGN(const FrontFile file, write_result(facts, *fitness_, front, simple_, config_.out));
+    const std::string reason = interrupted() ? "interrupted" : search_end_name(search_->ended());
+    const Json end = {{"reason", reason},
+                      {"generations", search_->generation()},
+                      {"points", file.points.size()},
+                      {"chosen", chosen_point(config_, file)},
+                      {"seconds", seconds_}};
+    MOE_TRY(journal_->append_end(end.dump()));
+    if (program_.json())
+      print_json({{"out", config_.out}, {"end", end}, {"front", nlohmann::ordered_json::parse(to_json(file))}});
+    else
+      std::printf("%s# %s  %u generations, %zu points, %s: %s\n", front_table(file).c_str(), path("front.json").c_str(),
+                  search_->generation(), file.points.size(), format_duration(seconds_).c_str(), reason.c_str());
+    return Status::Ok();
+  }
+
+  Program& program_;
+  const EvolveConfig& config_;
+  const EvolveRunOptions& options_;
+  fs::path folder_;
+  FolderLock lock_;
+  JournalText known_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<TextData> text_;
+  std::vector<int64_t> domain_tokens_;
+  std::optional<DeviceProfile> device_;
+  ThreadPool threads_;
+  std::unique_ptr<Fitness> fitness_;
+  std::shared_ptr<GenePool> pool_ = std::make_shared<GenePool>();  // of the search too
+  std::vector<NamedGenome> simple_;
+  std::unique_ptr<Search> search_;
+  FrontFile::Spent spent_;
+  Clock::time_point start_;
+  double seconds_ = 0;  // of the search, before a resume too
+};
+
+}  // namespace
+
+Status run_evolution(Program& program, const EvolveConfig& config, const EvolveRunOptions& options) {
+  return Run(program, config, options).run();
+}
+
+}  // namespace moe::tools
