@@ -226,6 +226,11 @@ $(FUZZERS): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call link,$^) -fsanitize=fuzzer -o $@
 
+$(BIN)/bench-fitness: $(call objects,tests/bench/bench_fitness.cpp) $(LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(call link,$^) -o $@
+
 # TESTS_ARGS goes to doctest: make test TESTS_ARGS='-tc=*rope*'. The scripts are the tests that are not C++; clang-tidy takes
 # too long for every day, LINT=no leaves the rest of the lint out as well.
 LINTERS := $(sort $(wildcard tests/lint/*.sh))
@@ -240,6 +245,11 @@ unit-test: $(TESTS)
 
 lint: lib
 	@$(SCRIPT_ENV) tests/run_tests.sh $(LINTERS)
+
+# What evaluations of a search cost on a model, and how well predictions rank. TEXTS="name=file.tok …" of moe-train tokens.
+.PHONY: bench-fitness
+bench-fitness: $(BIN)/bench-fitness
+	$(Q)$(RUN) $(BIN)/bench-fitness $(MODEL) $(TEXTS)
 
 # MODELS="a.gguf b.gguf" PEERS="llama.cpp=/path/llama-bench": the script says what else there is to set.
 BENCH_SETTINGS := MODELS PEERS DEEP_MODELS DEEP_PEERS BENCH_ARGS DEEP_ARGS REPETITIONS THREADS
@@ -296,6 +306,7 @@ make static         build/static/moe-*: programs that need no library, for anoth
 make lint           layers, symbols, format, clang-tidy on changed files
 make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
+make bench-fitness  cost of a search's evaluations, rank of predictions   MODEL=a.gguf TEXTS="name=a.tok …"
 make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars   MODEL=a.gguf
 make bench-selection  evolution beside what it has to beat, equal budgets   MODEL=a.gguf TEXTS="name=a.tok …" ARGS="--seeds 11 …"
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang

@@ -43,6 +43,7 @@ class BlockScorer {
  public:
   enum class Use {
     kSearch,  // counted, and remembered
+    kRecall,  // counted and remembered as if it had been done, but nothing is: an earlier process did
     kAside,   // neither: nothing that a search does later depends on it
   };
 
@@ -51,10 +52,10 @@ class BlockScorer {
 
   // Blocks that candidates will meet again: residuals are held of these. Those of others are dropped.
   void keep(std::span<const TextBlock* const> blocks);
-  // What is held aside for one block, for all candidates that meet it one after another. Before another block.
-  void next_block() { aside_.clear(), teacher_aside_ = nullptr, teacher_aside_of_ = 0; }
+  // Before the first of the trials that will meet a block, one after another: what they can begin from is dropped last.
+  void begin(const TextBlock& block, std::span<const Trial> trials, Use use);
 
-  // scores (sequences); kl only with_teacher. True: remembered.
+  // scores (sequences), none with kRecall; kl only with_teacher. True: remembered.
   Result<bool> score(const Trial& trial, const TextBlock& block, bool with_teacher, Use use,
                      std::vector<SequenceScore>& scores);
 
@@ -66,9 +67,20 @@ class BlockScorer {
   using Residuals = ByteLru<std::vector<float>>;
   using Scores = std::unordered_map<uint64_t, std::vector<SequenceScore>>;
   BlockScorer(const Model& model, ThreadPool& pool, const BlockScorerOptions& options);
-  Result<std::shared_ptr<const TeacherRows>> teacher(const TextBlock& block, Use use);
-  Status run(const Trial& trial, const TextBlock& block, Use use, Residuals& residuals);
-  const std::vector<SequenceScore>* remembered(uint64_t key);
+  using Floats = std::shared_ptr<const std::vector<float>>;
+  // What is held, and how far a pass has to go, depends on the calls alone; work begins at what is there.
+  struct Ledger {
+    bool counts = false;   // token · layer forwards
+    bool changes = false;  // what is held
+    bool works = false;    // numbers are needed
+  };
+  void set_keys(const Trial& trial, const TextBlock& block);
+  int known_layers(const Residuals& residuals) const;
+  void count_teacher(const TextBlock& block);
+  Status teach_block(const TextBlock& block, bool aside);
+  Status run(const Trial& trial, const TextBlock& block, Ledger ledger, Residuals& residuals);
+  std::vector<SequenceScore>* remembered(uint64_t key);
+  size_t residual_bytes(const TextBlock& block) const;
   void remember(uint64_t key, const std::vector<SequenceScore>& scores);
 
   const Model& model_;
@@ -79,12 +91,13 @@ class BlockScorer {
   RoutingTopology full_;
   std::map<uint64_t, Residuals> kept_;  // by block
   Residuals aside_;
-  ByteLru<TeacherRows> teacher_rows_;                 // by block
-  ByteLru<std::vector<float>> teacher_last_;          // what enters the last layer, by block
-  std::shared_ptr<const TeacherRows> teacher_aside_;  // of the block at hand
-  uint64_t teacher_aside_of_ = 0;
-  Scores young_, old_;          // as in LayerPrices
-  std::vector<uint64_t> keys_;  // (n layers + 1) of the candidate and block at hand
+  ByteLru<TeacherRows> teacher_rows_;          // by block
+  ByteLru<std::vector<float>> teacher_last_;   // what enters the last layer, by block
+  std::shared_ptr<const TeacherRows> taught_;  // of the block at hand
+  bool teacher_counted_ = false;               // of the block at hand
+  Scores young_, old_;                         // as in LayerPrices
+  int stride_ = 1;                             // residuals of every so many layers of the block at hand are held
+  std::vector<uint64_t> keys_;                 // (n layers + 1) of the candidate and block at hand
   std::vector<RowScore> rows_;
   double token_layers_ = 0, resumed_ = 0;
 };

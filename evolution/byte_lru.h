@@ -43,6 +43,7 @@ class ByteLru {
   void set_budget(size_t budget) { budget_ = budget, shrink(); }
   void clear() { entries_.clear(), at_.clear(), bytes_ = 0; }
   size_t bytes() const { return bytes_; }
+  size_t budget() const { return budget_; }
 
  private:
   struct Entry {

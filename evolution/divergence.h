@@ -16,8 +16,8 @@ namespace moe {
 struct TeacherRows {
   std::vector<float> p;               // (R, V) probabilities
   std::vector<double> mass, entropy;  // (R) Σ p, near 1, and −Σ p ln p
-  size_t bytes() const { return p.size() * sizeof(float) + 2 * mass.size() * sizeof(double); }
 };
+inline size_t teacher_row_bytes(int n_vocab) { return static_cast<size_t>(n_vocab) * sizeof(float) + 2 * sizeof(double); }
 
 struct RowScore {
   double kl = 0;   // nats; may be a rounding below 0

@@ -66,6 +66,14 @@ class Evaluator {
   virtual Status confirm(std::span<const Genome> genomes, std::span<Evaluation> results) = 0;
   virtual Status held_out(std::span<const Genome> genomes, std::span<Evaluation> results) = 0;
 
+  // What score() and confirm() found in an earlier process that did as this one, call by call, from the first on: from then on
+  // token_layers() is as if this one had made the calls. Nothing is measured. `results` are those of the call.
+  virtual Status recall_score(uint32_t /*generation*/, std::span<const Genome> /*genomes*/,
+                              std::span<const Evaluation> /*results*/) {
+    return Status::Ok();
+  }
+  virtual Status recall_confirm(std::span<const Genome> /*genomes*/) { return Status::Ok(); }
+
   // What was spent so far, in token · layer forwards of the full model, calibration and caches included; held_out() is not.
   virtual double token_layers() const = 0;
   // Evaluations made by each tier so far, and how many of them a memory answered.

@@ -126,6 +126,7 @@ Status Fitness::price(std::span<const Genome> genomes, std::span<Evaluation> res
   std::vector<LayerUse> uses(L);
   for (size_t i = 0; i < genomes.size(); ++i) {
     Evaluation& r = results[i];
+    r = {};
     r.layer_errors.assign(L, 0), r.layer_error = 0;
     double experts = 0;
     for (size_t l = 0; l < L; ++l) {
@@ -176,7 +177,7 @@ Status Fitness::run(std::span<const TextBlock* const> blocks, std::span<const Ge
     std::vector<uint8_t> all_known(group.size(), 1);
     for (const TextBlock* b : blocks) {
       MOE_TRY(stopped());
-      scorer_->next_block();
+      scorer_->begin(*b, trials, use);
       for (size_t j = 0; j < group.size(); ++j) {
         MOE_ASSIGN(const bool known, scorer_->score(trials[j], *b, true, use, scores));
         all_known[j] &= known;
@@ -213,39 +214,63 @@ void Fitness::report(const Tally& tally, Evaluation& r) const {
   r.kl_error = n < 2 ? 0 : std::sqrt(squares * n / (n - 1)) / sum.rows;
 }
 
+Status Fitness::climb(uint32_t generation, std::span<const Genome> genomes, BlockScorer::Use use,
+                      std::span<const uint8_t> alive, std::span<Tally> tallies,
+                      const std::function<void(int64_t rows)>& pause) {
+  const uint32_t text = text_of(generation);
+  const std::vector<const TextBlock*> blocks = minibatch(text);
+  if (kept_text_ != text) scorer_->keep(blocks), kept_text_ = text;
+  const auto D = static_cast<size_t>(text_.n_domains());
+  size_t done = 0;
+  int64_t rows = 0;
+  for (int rung = 0; done < blocks.size(); ++rung) {
+    const int behind = options_.rungs - 1 - rung;
+    const size_t share = ((blocks.size() >> (2 * behind)) + D - 1) / D * D;
+    const size_t until = behind == 0 ? blocks.size() : std::min(blocks.size(), std::max(D, share));
+    if (until <= done) continue;
+    MOE_TRY(run(std::span(blocks).subspan(done, until - done), genomes, alive, use, tallies,
+                done == 0 ? first_rung_ : later_rungs_));
+    for (; done < until; ++done) rows += static_cast<int64_t>(blocks[done]->rows.size());
+    if (done < blocks.size()) pause(rows);
+  }
+  return Status::Ok();
+}
+
 Status Fitness::score(uint32_t generation, std::span<const Genome> genomes, const KeepBetter& keep,
                       std::span<Evaluation> results) {
   MOE_CHECK(genomes.size() == results.size());
   Count priced;
   MOE_TRY(price(genomes, results, priced));
-  const uint32_t text = text_of(generation);
-  const std::vector<const TextBlock*> blocks = minibatch(text);
-  if (kept_text_ != text) scorer_->keep(blocks), kept_text_ = text;
-
   std::vector<uint8_t> alive(genomes.size(), 1);
   std::vector<Tally> tallies(genomes.size());
-  size_t done = 0;
-  const auto D = static_cast<size_t>(text_.n_domains());
-  for (int rung = keep ? 0 : options_.rungs - 1; rung < options_.rungs; ++rung) {
-    const bool last = rung + 1 == options_.rungs;
-    const size_t share = blocks.size() >> (2 * (options_.rungs - 1 - rung));
-    const size_t until = last ? blocks.size() : std::min(blocks.size(), std::max<size_t>(1, (share + D - 1) / D) * D);
-    if (until <= done && !last) continue;
-    MOE_TRY(run(std::span(blocks).subspan(done, until - done), genomes, alive, BlockScorer::Use::kSearch, tallies,
-                done == 0 ? first_rung_ : later_rungs_));
-    done = until;
+  const auto report_alive = [&] {
     for (size_t i = 0; i < genomes.size(); ++i)
       if (alive[i]) report(tallies[i], results[i]);
-    if (last) break;
+  };
+  const auto pause = [&](int64_t) {
+    if (!keep) return;
+    report_alive();
     std::vector<uint8_t> kept = alive;
     keep(results, kept);
-    const auto goes_on = [&](size_t i) { return alive[i] && kept[i]; };
-    bool any = false;
-    for (size_t i = 0; i < genomes.size(); ++i) any = any || goes_on(i);
-    for (size_t i = 0; any && i < genomes.size(); ++i)
-      if (alive[i] && !kept[i]) alive[i] = 0, results[i].dropped = true;
-  }
+    for (size_t i = 0; i < kept.size(); ++i) kept[i] = kept[i] && alive[i];
+    if (std::find(kept.begin(), kept.end(), 1) == kept.end()) return;  // who keeps nobody keeps all
+    for (size_t i = 0; i < kept.size(); ++i) results[i].dropped = !kept[i];
+    std::copy(kept.begin(), kept.end(), alive.begin());
+  };
+  MOE_TRY(climb(generation, genomes, BlockScorer::Use::kSearch, alive, tallies, pause));
+  report_alive();
   return choose(choice_blocks_, options_.choices, genomes, alive, BlockScorer::Use::kSearch, results);
+}
+
+Status Fitness::recall_score(uint32_t generation, std::span<const Genome> genomes, std::span<const Evaluation> results) {
+  MOE_CHECK(genomes.size() == results.size());
+  std::vector<uint8_t> alive(genomes.size(), 1);
+  std::vector<Tally> tallies(genomes.size());
+  const auto pause = [&](int64_t rows) {
+    for (size_t i = 0; i < alive.size(); ++i) alive[i] = alive[i] && results[i].tokens > rows;
+  };
+  MOE_TRY(climb(generation, genomes, BlockScorer::Use::kRecall, alive, tallies, pause));
+  return choose(choice_blocks_, options_.choices, genomes, alive, BlockScorer::Use::kRecall, {});
 }
 
 // Accuracy of multiple choice.
@@ -259,10 +284,11 @@ Status Fitness::choose(const std::vector<TextBlock>& blocks, std::span<const Cho
     std::vector<double> nll;
     for (const TextBlock& b : blocks) {
       MOE_TRY(stopped());
-      scorer_->next_block();
+      scorer_->begin(b, {&trial, 1}, use);
       MOE_TRY(scorer_->score(trial, b, false, use, scores).status());
       for (const SequenceScore& s : scores) nll.push_back(s.nll);
     }
+    if (use == BlockScorer::Use::kRecall) continue;
     const std::vector<int> answers = chosen(tasks, nll);
     int right = 0;
     for (size_t t = 0; t < tasks.size(); ++t) right += answers[t] == tasks[t].answer;
@@ -288,6 +314,15 @@ Status Fitness::confirm(std::span<const Genome> genomes, std::span<Evaluation> r
   const auto& blocks = text_.select().blocks;
   return measure(first_blocks(blocks, blocks.size()), choice_blocks_, options_.choices, genomes, BlockScorer::Use::kSearch,
                  results, confirmed_);
+}
+
+Status Fitness::recall_confirm(std::span<const Genome> genomes) {
+  const auto& blocks = text_.select().blocks;
+  const std::vector<uint8_t> alive(genomes.size(), 1);
+  std::vector<Tally> tallies(genomes.size());
+  const auto use = BlockScorer::Use::kRecall;
+  MOE_TRY(run(first_blocks(blocks, blocks.size()), genomes, alive, use, tallies, confirmed_));
+  return choose(choice_blocks_, options_.choices, genomes, alive, use, {});
 }
 
 Status Fitness::held_out(std::span<const Genome> genomes, std::span<Evaluation> results) {

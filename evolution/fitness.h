@@ -50,6 +50,8 @@ class Fitness final : public Evaluator {
   uint32_t text_of(uint32_t generation) const override;
   Status confirm(std::span<const Genome> genomes, std::span<Evaluation> results) override;
   Status held_out(std::span<const Genome> genomes, std::span<Evaluation> results) override;
+  Status recall_score(uint32_t generation, std::span<const Genome> genomes, std::span<const Evaluation> results) override;
+  Status recall_confirm(std::span<const Genome> genomes) override;
   double token_layers() const override;
   std::vector<Tier> tiers() const override;
 
@@ -75,6 +77,9 @@ class Fitness final : public Evaluator {
   std::vector<Genome> probes_of(int layer);
   Status stopped() const;
   Status price(std::span<const Genome> genomes, std::span<Evaluation> results, Count& count);
+  // Rung by rung, `alive` only; between two rungs pause(rows scored so far) may clear some of it.
+  Status climb(uint32_t generation, std::span<const Genome> genomes, BlockScorer::Use use, std::span<const uint8_t> alive,
+               std::span<Tally> tallies, const std::function<void(int64_t rows)>& pause);
   Status run(std::span<const TextBlock* const> blocks, std::span<const Genome> genomes, std::span<const uint8_t> alive,
              BlockScorer::Use use, std::span<Tally> tallies, Count& count);
   Status measure(std::span<const TextBlock* const> blocks, const std::vector<TextBlock>& choice_blocks,

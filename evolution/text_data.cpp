@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kFewestTokens = 64;  // of a domain
 constexpr size_t kShortest = 4;        // chunks of fewer tokens are left out
-constexpr size_t kMostChoices = 16;    // sequences of one block
+constexpr size_t kMostSequences = 8;   // of one block: a pass has room for each to be the longest
 constexpr int64_t kParts = 20;         // longer documents than this part of a domain are cut
 constexpr double kCalibrationShare = 0.6, kSelectShare = 0.2;
 
@@ -100,7 +100,9 @@ class Packer {
 
   void add(std::span<const Token> chunk) {
     const size_t bos = options_.bos != kNoToken, n = chunk.size() + bos;
-    if (open_ && blocks_.back().tokens.size() + n > static_cast<size_t>(options_.block_tokens)) close();
+    if (open_ && (blocks_.back().tokens.size() + n > static_cast<size_t>(options_.block_tokens) ||
+                  blocks_.back().lengths.size() == kMostSequences))
+      close();
     if (!open_) blocks_.emplace_back(), blocks_.back().domain = domain_, open_ = true;
     TextBlock& b = blocks_.back();
     const auto first = static_cast<int32_t>(b.tokens.size());
@@ -231,7 +233,7 @@ Result<std::vector<TextBlock>> choice_blocks(std::span<const ChoiceTask> tasks, 
                     std::to_string(prompt.size()) + " and " + std::to_string(choice.size()));
       const size_t room = static_cast<size_t>(n_ctx) - choice.size(), n_prompt = std::min(prompt.size(), room);
       const size_t n = n_prompt + choice.size();
-      if (blocks.empty() || blocks.back().lengths.size() >= kMostChoices ||
+      if (blocks.empty() || blocks.back().lengths.size() >= kMostSequences ||
           blocks.back().tokens.size() + n > static_cast<size_t>(std::max(block_tokens, n_ctx)))
         blocks.emplace_back();
       TextBlock& b = blocks.back();
