@@ -398,6 +398,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
     if (known) {
       if (known->rescored.size() != old.size()) return wrong_record(record.generation, "another number of slots");
       record.rescored = known->rescored;
+      MOE_TRY(evaluator_.recall_score(record.generation, genomes_in(old), record.rescored));
     } else {
       MOE_TRY(evaluator_.score(record.generation, genomes_in(old), {}, record.rescored));
     }
@@ -427,6 +428,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
     if (known->children_hash != record.children_hash) return wrong_record(record.generation, "other children");
     if (known->evaluations.size() != genomes.size()) return wrong_record(record.generation, "another number of evaluations");
     record.evaluations = known->evaluations;
+    MOE_TRY(evaluator_.recall_score(record.generation, genomes, record.evaluations));
   } else {
     KeepBetter keep;
     if (record.generation > 0) keep = [this](std::span<const Evaluation> e, std::span<uint8_t> k) { keep_better(e, k); };
@@ -463,6 +465,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   if (known) {
     if (known->confirmed.size() != asked.size()) return undo(wrong_record(record.generation, "another number of newcomers"));
     record.confirmed = known->confirmed;
+    if (const Status s = evaluator_.recall_confirm(asked); !s.ok()) return undo(s);
   } else if (!asked.empty()) {
     if (const Status s = evaluator_.confirm(asked, record.confirmed); !s.ok()) return undo(s);
   }
