@@ -118,7 +118,7 @@ class Search {
   std::vector<Genome> first_;  // generation 0
   std::vector<Candidate> population_, archive_;
   Objectives reference_{}, ideal_{};  // of generation 0, for the hypervolume
-  SearchEnd ended_ = SearchEnd::kNone;
+  SearchEnd ended_ = SearchEnd::kRunning;
   double earlier_ = 0;  // token · layer forwards that this evaluator has not counted, because another one did, or counted twice
 };
 

@@ -49,7 +49,7 @@ SearchEnd Termination::after(const SearchProgress& p) {
     const bool fell = std::isfinite(was) ? was - is > limits_.gain * std::fabs(was) : is < was;
     if (!fell) return SearchEnd::kStagnation;
   }
-  return SearchEnd::kNone;
+  return SearchEnd::kRunning;
 }
 
 void Termination::save(ByteWriter& out) const {

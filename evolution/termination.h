@@ -27,7 +27,7 @@ struct SearchProgress {
   double measure = 0;  // what is watched, smaller is better: the best score, or minus a hypervolume
 };
 
-enum class SearchEnd : uint8_t { kNone, kTarget, kGenerations, kEvaluations, kTime, kStagnation };
+enum class SearchEnd : uint8_t { kRunning, kTarget, kGenerations, kEvaluations, kTime, kStagnation };
 const char* search_end_name(SearchEnd reason);
 
 class Termination {

@@ -255,7 +255,7 @@ class Run {
     const uint32_t first = search_->generation();
     Progress progress("evolve", wanted > first ? wanted - first : 0, Progress::Unit::kCount, "generations");
     std::vector<Evaluator::Tier> counts = fitness_->tiers();
-    while (search_->ended() == SearchEnd::kNone && !interrupted()) {
+    while (search_->ended() == SearchEnd::kRunning && !interrupted()) {
       const double from = elapsed();
       Result<GenerationRecord> record = search_->step(before + from);
       if (!record.ok()) return record.status();

@@ -264,7 +264,7 @@ class Trial {
     o.settings.crossover_rate = a_.crossover;
     o.limits.evaluations = static_cast<uint64_t>(a_.budget);
     const auto search = must(Search::create(space, variation, objectives_, o, seeds, pool_, m, threads_));
-    while (search->ended() == SearchEnd::kNone) must(search->step(0).status());
+    while (search->ended() == SearchEnd::kRunning) must(search->step(0).status());
     const std::vector<Candidate> front = must(search->final_front());
     if (front.empty()) {
       std::fprintf(stderr, "# %s, %s: nothing feasible\n", setting_.name, name);
@@ -396,7 +396,7 @@ PlantedRun search_planted(const Model& model, uint64_t seed, bool seeded, const 
   ThreadPool threads(1);
   const auto search = must(Search::create(space, must(Variation::create(space, {.mutate_more = 0.6})), objectives, o, seeds,
                                           pool, *fitness, threads));
-  while (search->ended() == SearchEnd::kNone) must(search->step(0).status());
+  while (search->ended() == SearchEnd::kRunning) must(search->step(0).status());
   return {must(search->final_front())[0].evaluation.kl, search->generation()};
 }
 

@@ -120,7 +120,7 @@ PlantedSearch::PlantedSearch(const Setup& s) : shape(planted_shape(s.layers)), t
 
 std::vector<GenerationRecord> PlantedSearch::run() {
   std::vector<GenerationRecord> records;
-  while (search->ended() == SearchEnd::kNone) {
+  while (search->ended() == SearchEnd::kRunning) {
     Result<GenerationRecord> record = search->step(static_cast<double>(search->generation()));
     REQUIRE_MESSAGE(record.ok(), record.status().message());
     records.push_back(*std::move(record));

@@ -112,7 +112,7 @@ TEST_CASE("a step that fails leaves the search where it was") {
   PlantedSearch whole(setup);
   whole.run();
   PlantedSearch s(setup);
-  for (int fail_after = 0; s.search->ended() == SearchEnd::kNone; ++fail_after) {
+  for (int fail_after = 0; s.search->ended() == SearchEnd::kRunning; ++fail_after) {
     s.truth.fail_after = fail_after;
     const uint64_t before = fingerprint(*s.search);
     const Result<GenerationRecord> record = s.search->step(s.search->generation());

@@ -18,7 +18,7 @@ int stops_after(Termination termination, std::initializer_list<double> measures)
   SearchProgress p;
   for (const double measure : measures) {
     p.measure = measure;
-    if (termination.after(p) != SearchEnd::kNone) return static_cast<int>(p.generation);
+    if (termination.after(p) != SearchEnd::kRunning) return static_cast<int>(p.generation);
     ++p.generation;
   }
   return -1;
@@ -33,12 +33,12 @@ TEST_CASE("each limit stops a search when it is reached, and not before") {
   limits.seconds = 1.5;
   limits.target = -3;
   Termination t = make(limits);
-  CHECK(t.after({99, 6, 1.4, -2.9}) == SearchEnd::kNone);
+  CHECK(t.after({99, 6, 1.4, -2.9}) == SearchEnd::kRunning);
   CHECK(t.after({100, 6, 1.4, -2.9}) == SearchEnd::kEvaluations);
   CHECK(t.after({99, 7, 1.4, -2.9}) == SearchEnd::kGenerations);
   CHECK(t.after({99, 6, 1.5, -2.9}) == SearchEnd::kTime);
   CHECK(t.after({99, 6, 1.4, -3}) == SearchEnd::kTarget);
-  CHECK(t.after({99, 6, 1.4, kNan}) == SearchEnd::kNone);
+  CHECK(t.after({99, 6, 1.4, kNan}) == SearchEnd::kRunning);
 }
 
 TEST_CASE("stagnation: the best of a window of generations has not fallen by more than the gain") {
@@ -64,7 +64,7 @@ TEST_CASE("a restored search stops where the undisturbed one does") {
   for (size_t cut = 0; cut < 8; ++cut) {
     Termination first = make(limits), second = make(limits);
     size_t i = 0;
-    for (; i < cut && first.after({0, 0, 0, measures[i]}) == SearchEnd::kNone; ++i) {
+    for (; i < cut && first.after({0, 0, 0, measures[i]}) == SearchEnd::kRunning; ++i) {
     }
     ByteWriter saved;
     first.save(saved);
@@ -72,8 +72,8 @@ TEST_CASE("a restored search stops where the undisturbed one does") {
     REQUIRE(second.restore(in).ok());
     for (; i < 9; ++i) {
       const SearchEnd reason = second.after({0, 0, 0, measures[i]});
-      CHECK(reason == (i < 7 ? SearchEnd::kNone : SearchEnd::kStagnation));
-      if (reason != SearchEnd::kNone) break;
+      CHECK(reason == (i < 7 ? SearchEnd::kRunning : SearchEnd::kStagnation));
+      if (reason != SearchEnd::kRunning) break;
     }
   }
 }
