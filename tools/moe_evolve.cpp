@@ -1,6 +1,7 @@
 // moe-evolve: searches for routing topologies that make a model smaller and faster at the same quality.
 #include <cstring>
 
+#include "tools/evolve_report.h"
 #include "tools/evolve_run.h"
 #include "tools/xz_source.h"
 #include "tools/yaml_leaves.h"
@@ -119,8 +120,13 @@ int main(int argc, char** argv) {
   run.options.open = open_text_source;
   app.require_subcommand(1);
   add_run_command(app, run);
+  ReportArguments report;
+  add_report(app, report);
   // moe-evolve MODEL …: the word `run` may be left out.
   std::vector<const char*> words(argv, argv + argc);
-  if (argc > 1 && argv[1][0] != '-' && std::strcmp(argv[1], "run") != 0) words.insert(words.begin() + 1, "run");
-  return program.run(static_cast<int>(words.size()), words.data(), [&] { return run_command(program, run); });
+  const auto is_word = [&](const char* word) { return std::strcmp(argv[1], word) == 0; };
+  if (argc > 1 && argv[1][0] != '-' && !is_word("run") && !is_word("report")) words.insert(words.begin() + 1, "run");
+  return program.run(static_cast<int>(words.size()), words.data(), [&] {
+    return app.got_subcommand("report") ? report_command(program, report) : run_command(program, run);
+  });
 }
