@@ -58,6 +58,7 @@ RunAnalysis::Layer read_layer(const JsonField& field, size_t n_domains) {
 template <class Op>
 std::vector<std::string> names_of(const std::vector<Op>& operators) {
   std::vector<std::string> names;
+  names.reserve(operators.size());
   for (const Op& op : operators) names.push_back(op.name);
   return names;
 }

@@ -114,8 +114,8 @@ Result<Canvas> draw_matrix(const RoutingTopology& topology, const MatrixOptions&
                 {.size = kTextSize - 2, .color = ink::kFaint});
   }
   const double step = tick_step(static_cast<double>(most), static_cast<int>(std::max(2.0, width / 60)));
-  for (double e = 0; e < static_cast<double>(grid.columns); e += std::max(1.0, step))
-    canvas.text({kLeft + (e + 0.5) * grid.cell, kTop - 10}, tick_text(e, 1),
+  for (size_t e = 0; e < grid.columns; e += static_cast<size_t>(std::max(1.0, step)))
+    canvas.text({kLeft + (static_cast<double>(e) + 0.5) * grid.cell, kTop - 10}, std::to_string(e),
                 {.size = kTextSize - 2, .color = ink::kFaint, .align = Align::kCenter});
   canvas.text({kLeft, static_cast<double>(canvas.height()) - kBottom / 2},
               options.analysis ? "grey: masked; red: more than a fair share of tokens in the full model; blue: less"

@@ -199,8 +199,9 @@ Status read_topologies(const std::string& front_path, const FrontFile& front, Re
 // Absent files are no error.
 template <class T>
 Status read_optional(Result<T> read, std::optional<T>& value) {
-  if (read.ok()) value = *std::move(read);
-  return read.ok() || read.status().code() == StatusCode::kNotFound ? Status::Ok() : read.status();
+  if (!read.ok()) return read.status().code() == StatusCode::kNotFound ? Status::Ok() : read.status();
+  value = *std::move(read);
+  return Status::Ok();
 }
 
 // The point asked for, or the middle one of those that have a topology.
