@@ -10,7 +10,6 @@
 #include "evolution/repair.h"
 #include "tools/byte_size.h"
 #include "tools/device_file.h"
-#include "tools/evolve_analysis.h"
 #include "tools/evolve_choices.h"
 #include "tools/evolve_front.h"
 #include "tools/evolve_report.h"
@@ -209,7 +208,7 @@ class Run {
     MOE_ASSIGN(ObjectiveSet set, objectives());
     MOE_ASSIGN(search_, Search::create(std::move(space), std::move(variation), std::move(set), config_.search, seeds, pool_,
                                        *fitness_, threads_));
-    return Status::Ok();
+    return write_analysis(analysis_of(fitness_->calibration(), text_->names(), search_->variation()), path("analysis.json"));
   }
 
   // Those that repair can bring to the budgets; all, for the search to refuse, where there are none.
@@ -311,16 +310,13 @@ class Run {
                       {"chosen", chosen_point(config_, file)},
                       {"seconds", seconds_}};
     MOE_TRY(journal_->append_end(end.dump()));
-    MOE_TRY(write_analysis(analysis_of(fitness_->calibration(), text_->names(), search_->variation()), path("analysis.json")));
-    ReportArguments report;
-    report.folder = config_.out;
-    MOE_ASSIGN(const ReportFacts page, write_report(report));
+    if (const Result<ReportFacts> report = write_report({.folder = config_.out}); !report.ok())
+      program_.warn("no report: " + report.status().message());
     if (program_.json())
       print_json({{"out", config_.out}, {"end", end}, {"front", nlohmann::ordered_json::parse(to_json(file))}});
     else
-      std::printf("%s# %s  %u generations, %zu points, %s: %s\n# %s\n", front_table(file).c_str(), path("front.json").c_str(),
-                  search_->generation(), file.points.size(), format_duration(seconds_).c_str(), reason.c_str(),
-                  page.page.c_str());
+      std::printf("%s# %s  %u generations, %zu points, %s: %s\n", front_table(file).c_str(), path("front.json").c_str(),
+                  search_->generation(), file.points.size(), format_duration(seconds_).c_str(), reason.c_str());
     return Status::Ok();
   }
 

@@ -117,15 +117,15 @@ int main(int argc, char** argv) {
   Program program("moe-evolve", "Searches for routing topologies that make a model smaller and faster at the same quality.");
   CLI::App& app = program.app();
   RunArguments run;
+  ReportArguments report;
   run.options.open = open_text_source;
   app.require_subcommand(1);
   add_run_command(app, run);
-  ReportArguments report;
   add_report(app, report);
   // moe-evolve MODEL …: the word `run` may be left out.
   std::vector<const char*> words(argv, argv + argc);
-  const auto is_word = [&](const char* word) { return std::strcmp(argv[1], word) == 0; };
-  if (argc > 1 && argv[1][0] != '-' && !is_word("run") && !is_word("report")) words.insert(words.begin() + 1, "run");
+  const auto is_command = [](const char* word) { return std::strcmp(word, "run") == 0 || std::strcmp(word, "report") == 0; };
+  if (argc > 1 && argv[1][0] != '-' && !is_command(argv[1])) words.insert(words.begin() + 1, "run");
   return program.run(static_cast<int>(words.size()), words.data(), [&] {
     return app.got_subcommand("report") ? report_command(program, report) : run_command(program, run);
   });
