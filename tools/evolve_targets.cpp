@@ -90,8 +90,7 @@ bool TargetEntries::takes(std::string_view name) const { return name == kMaxMemo
 
 Status TargetEntries::add(const ConfigEntry& e) {
   if (e.name == kMaxMemory) {
-    ConfigEntry same = e;
-    groups_["limits"].named["resident-bytes"] = same;
+    groups_["limits"].named["resident-bytes"] = e;
     return Status::Ok();
   }
   const GroupDef& def = *group_of(e.name);

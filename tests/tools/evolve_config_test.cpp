@@ -9,16 +9,16 @@ using namespace moe::tools;
 
 namespace {
 
-std::vector<ConfigEntry> entries_of(std::vector<std::pair<std::string, std::string>> settings) {
+std::vector<ConfigEntry> entries_of(const std::vector<std::pair<std::string, std::string>>& settings) {
   std::vector<ConfigEntry> entries = {{"out", "folder", "test"}, {"texts.0.file", "a.txt", "test"}};
-  for (auto& [name, value] : settings) entries.push_back({name, value, "test:3"});
+  for (const auto& [name, value] : settings) entries.push_back({name, value, "test:3"});
   return entries;
 }
-Result<EvolveConfig> read(std::vector<std::pair<std::string, std::string>> settings) {
-  return read_evolve_config(entries_of(std::move(settings)));
+Result<EvolveConfig> read(const std::vector<std::pair<std::string, std::string>>& settings) {
+  return read_evolve_config(entries_of(settings));
 }
-std::string refusal(std::vector<std::pair<std::string, std::string>> settings) {
-  const auto config = read(std::move(settings));
+std::string refusal(const std::vector<std::pair<std::string, std::string>>& settings) {
+  const auto config = read(settings);
   return config.ok() ? "none" : config.status().message();
 }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
