@@ -152,6 +152,6 @@ check quantize_topology_of_another_model 1 err "fewer.json" err "model_hash"
 quantize "$m" "$m" --topology "$work/fewer.json"
 check quantize_topology_onto_itself 2 err "same file"
 quantize "$m" "$work/x.gguf"
-check quantize_wants_type_or_topology 2 err "--type or --topology"
+check quantize_wants_type_or_topology 2 err "--type, --topology or --front"
 quantize "$m" "$work/x.gguf" --topology "$work/fewer.json" --type q8_0
 check quantize_takes_type_or_topology 2 err "excludes"
