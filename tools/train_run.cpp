@@ -245,10 +245,10 @@ class Run {
         MOE_ASSIGN(o, parse_variant(variant));
       }
       o.max_targets = static_cast<int64_t>(config_.valid_targets);
-      Evaluation all;
+      HeldOutLoss all;
       for (Valid& v : valid_) {
         MOE_TRY(v.data.seek(v.start));
-        MOE_ASSIGN(const Evaluation e, trainer_->evaluate(v.data, o));
+        MOE_ASSIGN(const HeldOutLoss e, trainer_->evaluate(v.data, o));
         all.loss += e.loss, all.n_targets += e.n_targets, all.bytes += e.bytes;
         MOE_TRY(log_valid(v.name, variant, e));
       }
@@ -257,7 +257,7 @@ class Run {
     return Status::Ok();
   }
 
-  Status log_valid(const std::string& name, const std::string& variant, const Evaluation& e) {
+  Status log_valid(const std::string& name, const std::string& variant, const HeldOutLoss& e) {
     if (e.n_targets == 0) return Status::Ok();
     TrainRow row = row_of(TrainRowKind::kValid);
     row.name = name + (variant.empty() ? "" : "@" + variant);

@@ -472,7 +472,7 @@ Status Trainer::finish_step(StepReport& report) {
 
 // --- Held-out text ---
 
-Result<Evaluation> Trainer::evaluate(Dataset& data, const EvaluationOptions& o) {
+Result<HeldOutLoss> Trainer::evaluate(Dataset& data, const EvaluationOptions& o) {
   if (data.n_vocab() != config_.n_vocab || data.options().context > data_.options().context)
     return Status::InvalidArgument("evaluate: wanted the vocabulary and at most the context of the training data");
   if (!forward_) {
@@ -483,7 +483,7 @@ Result<Evaluation> Trainer::evaluate(Dataset& data, const EvaluationOptions& o) 
       const int k = o.k > 0 ? o.k : config_.n_expert_used;
       forward_->tables(i).fill(routing_of(i, std::min(k, n_experts_[i]), o.width), 1, config_.d_ff_expert);
     }
-  Evaluation e;
+  HeldOutLoss e;
   DatasetBatch batch;
   for (;;) {
     MOE_TRY(data.next(options_.rows, batch));

@@ -72,7 +72,7 @@ struct EvaluationOptions {
   double width = 1;         // share of the experts' hidden channels
   int64_t max_targets = 0;  // stops once it has seen so many; 0: all
 };
-struct Evaluation {
+struct HeldOutLoss {
   double loss = 0;  // sum, nats
   int64_t n_targets = 0;
   double bytes = 0;  // of the targets' text; 0 where the vocabulary is unknown
@@ -111,7 +111,7 @@ class Trainer {
   // finite: names step and tensor, and weights stay as they were.
   Status step(StepReport& report);
   // Reads what is left of `data`, whose context is at most the training's. Weights stay as they are.
-  Result<Evaluation> evaluate(Dataset& data, const EvaluationOptions& options);
+  Result<HeldOutLoss> evaluate(Dataset& data, const EvaluationOptions& options);
 
   // Everything the next step depends on, as a model file that also runs: see checkpoint.cpp.
   Status save(const std::string& path) const;
