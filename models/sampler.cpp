@@ -15,15 +15,15 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr int kMaxPenaltyWindow = 1 << 24;
 
 // A strict total order: ids settle ties, so that no choice is left to std::sort or std::nth_element.
-bool likelier(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
+bool likelier(const TokenChoice& a, const TokenChoice& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
 
-bool more_typical(const Candidate& a, const Candidate& b) {
+bool more_typical(const TokenChoice& a, const TokenChoice& b) {
   return a.surprise != b.surprise ? a.surprise < b.surprise : likelier(a, b);
 }
 
 // Brings the best `wanted` to the front, in order, given that the first `sorted` are there already.
 template <class Before>
-void sort_front(std::span<Candidate> c, size_t sorted, size_t wanted, Before before) {
+void sort_front(std::span<TokenChoice> c, size_t sorted, size_t wanted, Before before) {
   const auto begin = c.begin() + static_cast<std::ptrdiff_t>(sorted), end = c.begin() + static_cast<std::ptrdiff_t>(wanted);
   if (wanted < c.size()) std::nth_element(begin, end, c.end(), before);
   std::sort(begin, end, before);
@@ -32,7 +32,7 @@ void sort_front(std::span<Candidate> c, size_t sorted, size_t wanted, Before bef
 // Visits candidates from the best on until enough(candidate, how many so far), and returns how many that took; those stand at
 // the front, in order. Sorts no further than it must: nearly always a few dozen of 200,000.
 template <class Before, class Enough>
-size_t shortest_prefix(std::span<Candidate> c, Before before, Enough enough) {
+size_t shortest_prefix(std::span<TokenChoice> c, Before before, Enough enough) {
   size_t sorted = 0;
   for (size_t i = 0; i < c.size(); ++i) {
     if (i == sorted) {
@@ -46,7 +46,7 @@ size_t shortest_prefix(std::span<Candidate> c, Before before, Enough enough) {
 }
 
 // +infinity would leave no difference to the next logit; the largest float does.
-Candidate candidate(Token id, float logit) { return {id, std::min(logit, std::numeric_limits<float>::max()), 0, 0}; }
+TokenChoice candidate(Token id, float logit) { return {id, std::min(logit, std::numeric_limits<float>::max()), 0, 0}; }
 
 Status refuse(const char* option, const std::string& wanted, const std::string& found) {
   return Status::InvalidArgument(std::string("sampler option ") + option + ": wanted " + wanted + ", found " + found);
@@ -188,31 +188,31 @@ void Sampler::keep_only_best(std::span<const float> logits) {
 
 // p of every candidate.
 void Sampler::softmax(double temperature) {
-  const std::span<Candidate> c = candidates();
+  const std::span<TokenChoice> c = candidates();
   const double top = std::min_element(c.begin(), c.end(), likelier)->logit;
   double sum = 0;
-  for (Candidate& x : c) {
+  for (TokenChoice& x : c) {
     x.p = mathx::exp((x.logit - top) / temperature);
     sum += x.p;
   }
-  for (Candidate& x : c) x.p /= sum;
+  for (TokenChoice& x : c) x.p /= sum;
 }
 
 // Information -log p is reckoned from logits, so that p = 0 needs no log.
 void Sampler::keep_typical() {
   if (options_.typical_p >= 1) return;
   softmax(1);
-  const std::span<Candidate> c = candidates();
-  const Candidate top = *std::min_element(c.begin(), c.end(), likelier);
+  const std::span<TokenChoice> c = candidates();
+  const TokenChoice top = *std::min_element(c.begin(), c.end(), likelier);
   const double log_sum = -mathx::log(top.p);  // p of the top is at least 1 / n
   double entropy = 0;
-  for (Candidate& x : c) {
+  for (TokenChoice& x : c) {
     x.surprise = double(top.logit) - x.logit + log_sum;
     entropy += x.p * x.surprise;
   }
-  for (Candidate& x : c) x.surprise = std::fabs(x.surprise - entropy);
+  for (TokenChoice& x : c) x.surprise = std::fabs(x.surprise - entropy);
   double sum = 0;
-  n_candidates_ = shortest_prefix(c, more_typical, [&](const Candidate& x, size_t n) {
+  n_candidates_ = shortest_prefix(c, more_typical, [&](const TokenChoice& x, size_t n) {
     sum += x.p;
     return sum > options_.typical_p && n >= static_cast<size_t>(options_.min_keep);
   });
@@ -222,7 +222,7 @@ void Sampler::keep_top_p() {
   if (options_.top_p >= 1) return;
   softmax(1);
   double sum = 0;
-  n_candidates_ = shortest_prefix(candidates(), likelier, [&](const Candidate& x, size_t n) {
+  n_candidates_ = shortest_prefix(candidates(), likelier, [&](const TokenChoice& x, size_t n) {
     sum += x.p;
     return sum >= options_.top_p && n >= static_cast<size_t>(options_.min_keep);
   });
@@ -230,9 +230,9 @@ void Sampler::keep_top_p() {
 
 void Sampler::keep_min_p() {
   if (options_.min_p <= 0) return;
-  const std::span<Candidate> c = candidates();
+  const std::span<TokenChoice> c = candidates();
   const double bar = std::min_element(c.begin(), c.end(), likelier)->logit + mathx::log(options_.min_p);
-  const auto too_low = [bar](const Candidate& x) { return x.logit < bar; };
+  const auto too_low = [bar](const TokenChoice& x) { return x.logit < bar; };
   const size_t passing = c.size() - static_cast<size_t>(std::count_if(c.begin(), c.end(), too_low));
   const size_t least = std::min(c.size(), static_cast<size_t>(options_.min_keep));
   if (passing >= least) {
@@ -243,7 +243,7 @@ void Sampler::keep_min_p() {
   n_candidates_ = std::max(passing, least);
 }
 
-std::span<const Candidate> Sampler::distribution(std::span<const float> logits) {
+std::span<const TokenChoice> Sampler::distribution(std::span<const float> logits) {
   MOE_CHECK(logits.size() == n_vocab_);
   const bool greedy = options_.temperature <= 0;
   const std::span<const float> x = adjust(logits);
@@ -270,12 +270,12 @@ std::span<const Candidate> Sampler::distribution(std::span<const float> logits) 
 }
 
 Token Sampler::sample(std::span<const float> logits) {
-  const std::span<const Candidate> c = distribution(logits);
+  const std::span<const TokenChoice> c = distribution(logits);
   if (options_.temperature <= 0) return c[0].id;
   const double u = rng_.uniform_double();
   double sum = 0;
   Token last = c[0].id;
-  for (const Candidate& x : c) {
+  for (const TokenChoice& x : c) {
     if (x.p > 0) last = x.id;  // what rounding leaves above the sum goes to the last token that can be drawn
     sum += x.p;
     if (sum > u) return x.id;

@@ -35,7 +35,7 @@ struct SamplerOptions {
   int min_keep = 1;  // typical, top-p and min-p leave at least this many
 };
 
-struct Candidate {
+struct TokenChoice {
   Token id;
   float logit;      // after bias and penalties
   double p;         // its probability, at the stage it was computed last
@@ -53,7 +53,7 @@ class Sampler {
   Token sample(std::span<const float> logits);
 
   // What sample() would draw from, without drawing: probabilities add up to 1. Valid until the next call.
-  std::span<const Candidate> distribution(std::span<const float> logits);
+  std::span<const TokenChoice> distribution(std::span<const float> logits);
 
   // Adds a token to the window of the penalties: every prompt token too. Ids outside the vocabulary are ignored.
   void accept(Token token);
@@ -76,13 +76,13 @@ class Sampler {
   void keep_typical();
   void keep_top_p();
   void keep_min_p();
-  std::span<Candidate> candidates() { return {candidates_.data(), n_candidates_}; }
+  std::span<TokenChoice> candidates() { return {candidates_.data(), n_candidates_}; }
 
   SamplerOptions options_;
   size_t n_vocab_;
   Rng rng_;
-  std::vector<float> adjusted_;        // (n_vocab) logits after bias and penalties; empty when there are none
-  std::vector<Candidate> candidates_;  // the first n_candidates_ are alive, always in an order that only the logits decide
+  std::vector<float> adjusted_;          // (n_vocab) logits after bias and penalties; empty when there are none
+  std::vector<TokenChoice> candidates_;  // the first n_candidates_ are alive, always in an order that only the logits decide
   size_t n_candidates_ = 0;
   std::vector<Token> window_;  // (penalty_last_n) ring of accepted tokens; empty when nothing is penalised
   size_t window_used_ = 0, window_next_ = 0;

@@ -10,10 +10,10 @@
 
 namespace {
 
-using moe::Candidate;
 using moe::Sampler;
 using moe::SamplerOptions;
 using moe::Token;
+using moe::TokenChoice;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
@@ -47,7 +47,7 @@ using Distribution = std::map<Token, double>;
 // Token id -> probability of what sample() would draw from.
 Distribution distribution(Sampler& s, const std::vector<float>& logits) {
   Distribution d;
-  for (const Candidate& c : s.distribution(logits)) d[c.id] = c.p;
+  for (const TokenChoice& c : s.distribution(logits)) d[c.id] = c.p;
   return d;
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("top-k of a large vocabulary equals a full sort") {
     o.top_k = k;
     Sampler s = make(o, x.size());
     std::vector<Token> kept;
-    for (const Candidate& c : s.distribution(x)) kept.push_back(c.id);
+    for (const TokenChoice& c : s.distribution(x)) kept.push_back(c.id);
     std::vector<Token> wanted(ids.begin(), ids.begin() + std::min(k, 20000));
     if (k >= 20000) std::sort(kept.begin(), kept.end()), std::sort(wanted.begin(), wanted.end());
     CHECK(kept == wanted);
@@ -301,7 +301,7 @@ TEST_CASE("tokens leave the penalty window after penalty_last_n others") {
   const std::vector<float> zero(8, 0.0f);
   const auto penalised = [&] {
     std::vector<Token> ids;
-    for (const Candidate& c : s.distribution(zero)) {
+    for (const TokenChoice& c : s.distribution(zero)) {
       if (c.logit < 0) ids.push_back(c.id);
     }
     return ids;
