@@ -96,6 +96,8 @@ Json json_of(const SearchStatistics& s) {
           {"diversity", number(s.diversity)},
           {"unique_layers", s.unique_layers},
           {"duplicates", s.duplicates},
+          {"rank_screen", number(s.rank_screen)},
+          {"rank_learnt", number(s.rank_learnt)},
           {"mutation_share", numbers(s.mutation_share)},
           {"crossover_share", numbers(s.crossover_share)}};
 }
@@ -130,6 +132,8 @@ SearchStatistics read_statistics(const JsonField& field) {
   s.diversity = field["diversity"].number_or_nan();
   s.unique_layers = field["unique_layers"].unsigned_integer();
   s.duplicates = field["duplicates"].unsigned_integer();
+  s.rank_screen = field.has("rank_screen") ? field["rank_screen"].number_or_nan() : kNotMeasured;
+  s.rank_learnt = field.has("rank_learnt") ? field["rank_learnt"].number_or_nan() : kNotMeasured;
   s.mutation_share = read_numbers(field["mutation_share"], kMostOperators);
   s.crossover_share = read_numbers(field["crossover_share"], kMostOperators);
   return s;

@@ -10,6 +10,7 @@
 #include "core/mathx.h"
 #include "evolution/indicators.h"
 #include "evolution/pareto.h"
+#include "evolution/statistics.h"
 
 namespace moe {
 namespace {
@@ -17,6 +18,8 @@ namespace {
 constexpr int kWander = 6;           // children of children that a random first candidate is away from its seed
 constexpr double kSpread = 0.1;      // the reference point lies this share of generation 0's extent behind its worst
 constexpr size_t kMostPairs = 2000;  // that diversity is the mean of
+constexpr size_t kEnough = 16;       // scores that a surrogate learns from before it is asked
+constexpr double kRecent = 0.3;      // weight of the latest generation in what is said of ranks
 
 Status refuse(const std::string& what, const std::string& wanted) {
   return Status::InvalidArgument("search: " + what + ": wanted " + wanted);
@@ -32,10 +35,10 @@ void for_each_index(ThreadPool& threads, size_t n, const Job& job) {
   threads.run(work);
 }
 
-// Before a forward pass all that it would tell is taken to follow the error of the layers: for ranking only.
-Evaluation predicted(Evaluation e) {
-  e.kl = e.nll = e.worst_domain_kl = e.layer_error;
-  e.accuracy = -e.layer_error;
+// Before a forward pass all that it would tell is taken to follow one guess: for ranking only.
+Evaluation predicted(Evaluation e, double guess) {
+  e.kl = e.nll = e.worst_domain_kl = guess;
+  e.accuracy = -guess;
   return e;
 }
 
@@ -193,7 +196,11 @@ Status Search::pick(std::span<const Genome> bred, uint32_t per_mating, std::vect
                     uint64_t& duplicates) const {
   std::vector<Evaluation> evaluations(bred.size());
   MOE_TRY(evaluator_.screen(bred, evaluations));
-  for (Evaluation& e : evaluations) e = predicted(std::move(e));
+  const bool ask = learnt();
+  for_each_index(threads_, bred.size(), [&](size_t i) {
+    const double guess = ask ? surrogate_.guess(bred[i], evaluations[i].layer_error) : evaluations[i].layer_error;
+    evaluations[i] = predicted(std::move(evaluations[i]), guess);
+  });
   MOE_ASSIGN(const std::vector<Score> scores, scores_of(evaluations));
 
   const std::vector<Score> measured = scores_in(population_);
@@ -201,7 +208,8 @@ Status Search::pick(std::span<const Genome> bred, uint32_t per_mating, std::vect
   std::vector<Extent> extents(static_cast<size_t>(n_objectives()));
   for (const uint32_t slot : fronts[0]) {
     if (population_[slot].evaluation.dropped) continue;
-    MOE_ASSIGN(const Score score, objectives_.score(predicted(population_[slot].evaluation)));
+    const Evaluation& e = population_[slot].evaluation;
+    MOE_ASSIGN(const Score score, objectives_.score(predicted(e, ask ? e.kl : e.layer_error)));
     for (size_t m = 0; m < extents.size(); ++m) extents[m].add(score.values[m]);
   }
   std::unordered_set<uint64_t> known;  // asked for members only, never walked
@@ -229,6 +237,30 @@ Status Search::pick(std::span<const Genome> bred, uint32_t per_mating, std::vect
     known.insert(hash(bred[mating * per_mating + best.index]));
   }
   return {};
+}
+
+bool Search::learnt() const { return options_.learn && surrogate_.size() >= kEnough && !(rank_learnt_ < rank_screen_); }
+
+// Judges the guesses by what was measured then, and learns from that.
+void Search::learn(std::span<const Genome> genomes, std::span<const Evaluation> evaluations) {
+  if (!options_.learn) return;
+  std::vector<double> screened, guessed, measured;
+  for (size_t i = 0; i < genomes.size(); ++i) {
+    const Evaluation& e = evaluations[i];
+    if (e.dropped || !std::isfinite(e.kl) || surrogate_.size() < kEnough) continue;
+    screened.push_back(e.layer_error);
+    guessed.push_back(surrogate_.guess(genomes[i], e.layer_error));
+    measured.push_back(e.kl);
+  }
+  const auto judge = [&](std::span<const double> guesses, double& rank) {
+    const double tau = kendall_tau(guesses, measured);
+    if (std::isfinite(tau)) rank = std::isfinite(rank) ? rank + kRecent * (tau - rank) : tau;
+  };
+  judge(screened, rank_screen_);
+  judge(guessed, rank_learnt_);
+  for (size_t i = 0; i < genomes.size(); ++i)
+    surrogate_.add(genomes[i], evaluations[i].layer_error, evaluations[i].kl, evaluations[i].dropped);
+  surrogate_.fit();
 }
 
 // Front after front, the last of them by crowding.
@@ -364,6 +396,7 @@ SearchStatistics Search::statistics(uint64_t duplicates) const {
     for (const LayerRef& layer : c.genome.layers) layers.insert(layer.get());
   s.unique_layers = layers.size();
   s.duplicates = duplicates;
+  s.rank_screen = rank_screen_, s.rank_learnt = rank_learnt_;
   const auto copy = [](std::span<const double> p) { return std::vector<double>(p.begin(), p.end()); };
   s.mutation_share = copy(variation_.mutation_credit().probabilities());
   s.crossover_share = copy(variation_.crossover_credit().probabilities());
@@ -392,6 +425,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   // The old population on the new text.
   std::vector<Candidate> old = population_;
   std::vector<Score> old_scores;
+  std::vector<double> roots;  // of what it diverged on the text before
   const bool anew = record.generation > 0 && evaluator_.text_of(record.generation) != evaluator_.text_of(record.generation - 1);
   if (known ? !known->rescored.empty() : anew) {
     record.rescored.resize(old.size());
@@ -403,6 +437,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
       MOE_TRY(evaluator_.score(record.generation, genomes_in(old), {}, record.rescored));
     }
     MOE_ASSIGN(old_scores, scores_of(record.rescored));
+    for (const Candidate& c : old) roots.push_back(std::sqrt(c.evaluation.kl));
     for (size_t i = 0; i < old.size(); ++i) old[i].evaluation = record.rescored[i], old[i].score = old_scores[i];
   }
 
@@ -478,6 +513,12 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
     reward(matings, children);
   }
   population_ = std::move(next);
+  if (!old_scores.empty()) {  // another text
+    double by = 0;
+    for (size_t i = 0; i < record.rescored.size(); ++i) by += std::sqrt(record.rescored[i].kl) - roots[i];
+    surrogate_.shift(by / static_cast<double>(roots.size()));
+  }
+  learn(genomes, record.evaluations);
   for (size_t i = 0; i < asked.size(); ++i) archive_.push_back({asked[i], record.confirmed[i], (*confirmed)[i]});
   archive_best(archive_, n_objectives(), static_cast<size_t>(options_.archive));
   record.token_layers = known ? known->token_layers : earlier_ + evaluator_.token_layers();

@@ -18,6 +18,7 @@
 #include "evolution/breed.h"
 #include "evolution/evaluation.h"
 #include "evolution/objectives.h"
+#include "evolution/surrogate.h"
 #include "evolution/termination.h"
 
 namespace moe {
@@ -26,7 +27,8 @@ struct SearchOptions {
   uint64_t seed = 1;
   std::string algorithm = "nsga2";
   AlgorithmOptions settings = {};  // of the algorithm; seed and n_objectives are this search's
-  int oversample = 4;              // children bred and screened for each one that is scored
+  int oversample = 16;             // children bred and screened for each one that is scored
+  bool learn = true;               // they are ranked by what scores taught so far as well: surrogate.h
   double keep = 0.5;               // share of a generation that passes a cheap rung of the ladder, (0, 1]
   int archive = 64;                // most genomes in it: the most crowded go first
   int confirm = 4;                 // most newcomers of a generation that are measured on the whole selection text
@@ -46,6 +48,8 @@ struct SearchStatistics {
   double diversity = 0;        // connections in which two of the population differ, mean, as a share of all
   uint64_t unique_layers = 0;  // blocks in the population
   uint64_t duplicates = 0;     // candidates that were somebody else already
+  double rank_screen = 0;      // Kendall's τ of children by layer_error and as measured, recent mean; NaN: none yet
+  double rank_learnt = 0;      // the same of what scores taught; the better of the two picks the next children
   std::vector<double> mutation_share, crossover_share;  // probability of each operator in the next generation
 };
 
@@ -97,6 +101,8 @@ class Search {
   Result<GenerationRecord> advance(const GenerationRecord* known, double seconds);
   std::vector<Genome> breed_all(std::span<const Mating> matings, std::span<const uint32_t> picked) const;
   Status pick(std::span<const Genome> bred, uint32_t per_mating, std::vector<uint32_t>& picked, uint64_t& duplicates) const;
+  bool learnt() const;  // enough to rank by
+  void learn(std::span<const Genome> genomes, std::span<const Evaluation> evaluations);
   Result<std::vector<Score>> scores_of(std::span<const Evaluation> evaluations) const;
   void keep_better(std::span<const Evaluation> evaluations, std::span<uint8_t> keep) const;
   void reward(std::span<const Mating> matings, std::span<const Candidate> children);
@@ -117,6 +123,8 @@ class Search {
   std::unique_ptr<Termination> termination_;
   std::vector<Genome> first_;  // generation 0
   std::vector<Candidate> population_, archive_;
+  Surrogate surrogate_;
+  double rank_screen_ = kNotMeasured, rank_learnt_ = kNotMeasured;
   Objectives reference_{}, ideal_{};  // of generation 0, for the hypervolume
   SearchEnd ended_ = SearchEnd::kRunning;
   double earlier_ = 0;  // token · layer forwards that this evaluator has not counted, because another one did, or counted twice

@@ -1,5 +1,6 @@
 // Baselines that save work: fewer experts a token, narrower ones, a threshold.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <string>
 
@@ -17,6 +18,10 @@ constexpr BaselineDef kWorkDefs[] = {
     {"threshold", "experts with less than a share of the best one's weight are left out, the same share in all layers",
      "skipping of NAEE, arXiv 2402.14800", true},
     {"k-dp", "numbers of experts a token with the least sum of errors over layers", "LExI, arXiv 2509.02753, on errors", true},
+    {"k-width", "one number of experts a token and one width for all layers, of those the one with the least sum of errors", "",
+     true},
+    {"k-width-dp", "numbers of experts a token and widths of layers with the least sum of errors",
+     "LExI's numbers and MatFormer's widths, on errors", true},
 };
 
 // In units of `unit` channels: what a layer's experts cost at full width.
@@ -93,37 +98,107 @@ Result<Genome> random_k(const BaselineInput& input, int64_t budget, const WorkUn
   }
 }
 
-Result<Genome> least_error_k(const BaselineInput& input, int64_t budget, const WorkUnits& units, GenePool& pool) {
+// What a layer may do: so many experts a token, all of one width.
+struct WorkLevel {
+  int k, quarters;
+  int cost;      // in units of `unit` channels
+  double error;  // with the layer's weight
+};
+
+// Of each routed layer, by cost; `unit` is what all costs are multiples of.
+Result<std::vector<std::vector<WorkLevel>>> work_levels(const BaselineInput& input, bool widths, int& unit) {
   const SearchSpace& space = *input.space;
   const std::vector<LevelRange> ranges = k_ranges(space);
   BaselineErrors errors;
   MOE_ASSIGN(errors, BaselineErrors::create(input));
+  const int narrowest = widths && input.gram->has_widths() ? space.constraints().narrowest : kQuarters;
+  std::vector<std::vector<WorkLevel>> levels(ranges.size());
   std::vector<LayerGene> genes;
   std::vector<GramJob> jobs;
-  std::vector<std::vector<int>> k(ranges.size()), cost(ranges.size());
+  unit = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
     const int l = space.routed()[i];
-    for (int n = ranges[i].low; n <= ranges[i].high; ++n) {
-      if (n > 0 && n < space.k_low(l)) continue;
-      k[i].push_back(n), cost[i].push_back(n * units.layer[i]);
-      if (n == 0) continue;
-      LayerGene& gene = genes.emplace_back(full_gene(l, space));
-      gene.k_min = gene.k_max = n;
-      jobs.push_back({l, nullptr, &errors.classes()});
+    if (ranges[i].low == 0) levels[i].push_back({0, kQuarters, 0, weight_of(input, l)});
+    for (int quarters = narrowest; quarters <= kQuarters; ++quarters) {
+      if (space.width_setting(l, quarters) != quarters) continue;
+      const int channels = channels_of(quarters, space.shape(l));
+      unit = std::gcd(unit, channels);
+      for (int n = std::max(ranges[i].low, space.k_low(l)); n <= ranges[i].high; ++n) {
+        LayerGene& gene = genes.emplace_back(full_gene(l, space));
+        gene.k_min = gene.k_max = n;
+        for (int e = 0; quarters < kQuarters && e < gene.n_experts; ++e) gene.set_quarters(e, quarters);
+        jobs.push_back({l, nullptr, &errors.classes()});
+        levels[i].push_back({n, quarters, n * channels, 0});
+      }
     }
   }
   for (size_t i = 0; i < jobs.size(); ++i) jobs[i].gene = &genes[i];
   std::vector<LayerError> found;
   MOE_TRY(errors.evaluate(jobs, found));
-  std::vector<std::vector<double>> error(ranges.size());
   size_t at = 0;
-  for (size_t i = 0; i < ranges.size(); ++i)
-    for (const int n : k[i]) error[i].push_back(weight_of(input, space.routed()[i]) * (n == 0 ? 1 : found[at++].length));
-  const std::vector<int> levels = least_error_levels(error, cost, static_cast<int>(budget), false);
-  if (levels.empty() && !ranges.empty()) return Status::InvalidArgument("no number of experts a token is so cheap");
-  std::vector<int> chosen;
-  for (size_t i = 0; i < levels.size(); ++i) chosen.push_back(k[i][static_cast<size_t>(levels[i])]);
-  return genome_with_k(chosen, space, pool);
+  for (size_t i = 0; i < levels.size(); ++i) {
+    for (WorkLevel& level : levels[i]) {
+      level.cost /= std::max(unit, 1);
+      if (level.k > 0) level.error = weight_of(input, space.routed()[i]) * found[at++].length;
+    }
+    std::stable_sort(levels[i].begin(), levels[i].end(), [](const auto& a, const auto& b) { return a.cost < b.cost; });
+  }
+  return levels;
+}
+
+Genome genome_at(const std::vector<WorkLevel>& levels, const SearchSpace& space, GenePool& pool) {
+  std::vector<LayerGene> genes = full_genes(space);
+  for (size_t i = 0; i < levels.size(); ++i) {
+    LayerGene& gene = genes[static_cast<size_t>(space.routed()[i])];
+    gene.k_min = gene.k_max = levels[i].k;
+    for (int e = 0; levels[i].quarters < kQuarters && e < gene.n_experts; ++e) gene.set_quarters(e, levels[i].quarters);
+  }
+  return genome_with(std::move(genes), pool);
+}
+
+// Channels that a token may run in all layers together, in units.
+int budget_in(int unit, double work, const SearchSpace& space) {
+  double full = 0;
+  for (const int l : space.routed()) full += static_cast<double>(space.shape(l).k) * space.shape(l).d_ff;
+  return static_cast<int>(work * full / std::max(unit, 1) + 1e-9);
+}
+
+Result<Genome> least_error_work(const BaselineInput& input, double work, bool widths, GenePool& pool) {
+  int unit = 0;
+  std::vector<std::vector<WorkLevel>> levels;
+  MOE_ASSIGN(levels, work_levels(input, widths, unit));
+  std::vector<std::vector<double>> error(levels.size());
+  std::vector<std::vector<int>> cost(levels.size());
+  for (size_t i = 0; i < levels.size(); ++i)
+    for (const WorkLevel& level : levels[i]) error[i].push_back(level.error), cost[i].push_back(level.cost);
+  const std::vector<int> best = least_error_levels(error, cost, budget_in(unit, work, *input.space), false);
+  if (best.empty() && !levels.empty()) return Status::InvalidArgument("no number of experts a token is so cheap");
+  std::vector<WorkLevel> chosen;
+  for (size_t i = 0; i < best.size(); ++i) chosen.push_back(levels[i][static_cast<size_t>(best[i])]);
+  return genome_at(chosen, *input.space, pool);
+}
+
+Result<Genome> uniform_work(const BaselineInput& input, double work, GenePool& pool) {
+  int unit = 0;
+  std::vector<std::vector<WorkLevel>> levels;
+  MOE_ASSIGN(levels, work_levels(input, true, unit));
+  const int budget = budget_in(unit, work, *input.space);
+  std::vector<WorkLevel> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const WorkLevel& wanted : levels.empty() ? std::vector<WorkLevel>{} : levels[0]) {
+    std::vector<WorkLevel> chosen;
+    double error = 0;
+    int64_t cost = 0;
+    for (const auto& of_layer : levels) {
+      const auto at = std::find_if(of_layer.begin(), of_layer.end(),
+                                   [&](const auto& l) { return l.k == wanted.k && l.quarters == wanted.quarters; });
+      if (at == of_layer.end()) break;
+      chosen.push_back(*at), error += at->error, cost += at->cost;
+    }
+    if (chosen.size() == levels.size() && cost <= budget && error < least) least = error, best = std::move(chosen);
+  }
+  if (best.size() != levels.size()) return Status::InvalidArgument("no number of experts a token and width is so cheap");
+  return genome_at(best, *input.space, pool);
 }
 
 // Experts go from one width to the next in turn, all layers' first, then all layers' second …, while the calibration's
@@ -211,11 +286,13 @@ Result<Genome> work_baseline(std::string_view name, const BaselineInput& input, 
     return Status::InvalidArgument("baseline '" + std::string(name) + "': work " + std::to_string(work) + ", wanted 0 to 1");
   const WorkUnits units(*input.space);
   const auto budget = static_cast<int64_t>(work * static_cast<double>(units.full) + 1e-9);
-  Result<Genome> made = name == "uniform-k"  ? uniform_k(input, budget, units, pool)
-                        : name == "random-k" ? random_k(input, budget, units, pool)
-                        : name == "k-dp"     ? least_error_k(input, budget, units, pool)
-                        : name == "width"    ? uniform_width(input, work, pool)
-                                             : uniform_threshold(input, work, units, pool);
+  Result<Genome> made = name == "uniform-k"    ? uniform_k(input, budget, units, pool)
+                        : name == "random-k"   ? random_k(input, budget, units, pool)
+                        : name == "k-dp"       ? least_error_work(input, work, false, pool)
+                        : name == "k-width"    ? uniform_work(input, work, pool)
+                        : name == "k-width-dp" ? least_error_work(input, work, true, pool)
+                        : name == "width"      ? uniform_width(input, work, pool)
+                                               : uniform_threshold(input, work, units, pool);
   if (made.ok()) return made;
   return made.status().Annotate("baseline '" + std::string(name) + "' at " + std::to_string(work) + " of experts' work");
 }

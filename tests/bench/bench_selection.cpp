@@ -38,16 +38,16 @@ struct Arguments {
   std::string model, csv, only;  // only: a part of a setting's name
   std::vector<std::string> texts;
   int seeds = 11, planted_seeds = 40, threads = 1;
-  double budget = 4e6;  // token · layers of a search behind the calibration
-  int score_tokens = 8192, select_tokens = 8192, test_tokens = 32768, calibration_tokens = 16384, sampled = 256;
-  int rungs = 3;
-  int population = 16, oversample = 16;
-  std::string algorithm = "genetic", mutations;  // mutations: names with commas between; empty: all
-  int parents = 0;                               // 0: as many as children
+  double budget = 3e6;  // token · layers of a search behind the calibration
+  int score_tokens = 4096, select_tokens = 16384, test_tokens = 32768, calibration_tokens = 16384, sampled = 1024;
+  int rungs = 1;
+  int population = 16, oversample = 32;
+  std::string algorithm = "genetic", mutations;  // mutations: names with commas between; empty: mutations()
+  int parents = 4;                               // 0: as many as children
   double crossover = 0.5, more = 0.3;            // chance of a father, of each further mutation
-  int guided = 1, baselines = 1;
-  bool controls = true;
-  std::string methods;  // of searches: those whose names hold it
+  int guided = 1, baselines = 1, learn = 1, fresh = 1, first_seed = 1;
+  int controls = 3;                                               // seeds of the shuffled one
+  std::string methods = "random search,level switch,hill climb";  // searches beside evolution
 };
 
 template <class T>
@@ -177,9 +177,13 @@ class Trial {
         continue;
       }
       if (a_.baselines) {
-        Evaluation confirmed;
-        must(fitness_.confirm({&*made, 1}, {&confirmed, 1}));
-        report(table, def.name, *made, confirmed);
+        Figures& known = known_figures(hash(*made));
+        if (std::isnan(known.kl)) {
+          Evaluation confirmed;
+          must(fitness_.confirm({&*made, 1}, {&confirmed, 1}));
+          known = measured(def.name, *made, confirmed);
+        }
+        report(table, def.name, known);
       }
       if (std::string_view(def.name) == "reap" || std::string_view(def.name) == "uniform-k") reap = *made;
       // What fits the space's budgets begins a search; a threshold or a width does where the limit is on FLOPs.
@@ -219,14 +223,13 @@ class Trial {
   }
 
  private:
-  bool wanted(std::string_view name) const { return name.find(a_.methods) != std::string_view::npos; }
+  bool wanted(std::string_view name) const { return a_.methods.find(name) != std::string::npos; }
 
   SearchSpace make_space(bool by_kept) const {
     Constraints c;
     if (by_kept) {
       c.kept = IntRange{kept_, kept_};
     } else {
-      c.kept = IntRange{n_experts_, n_experts_};
       c.skip = work_ * mean_k() < 1;
     }
     c.classes = 1;
@@ -244,12 +247,16 @@ class Trial {
     return s;
   }
 
+  // Those that change what the setting is about: a search of a hundred evaluations has none to spare for the others.
   std::vector<MutationOp> mutations() const {
-    if (a_.mutations.empty()) return default_mutations();
+    const std::string wanted = !a_.mutations.empty() ? a_.mutations
+                               : setting_.cut == 0   ? "rewire_expert,level_switch_kept,level_switch_ranked"
+                                                     : "k_range,level_switch_k,threshold_step,temperature_step,bias_step,"
+                                                       "width_step,width_shift,layer_skip";
     std::vector<std::string> names;
-    for (size_t at = 0; at <= a_.mutations.size();) {
-      const size_t end = std::min(a_.mutations.find(',', at), a_.mutations.size());
-      names.push_back(a_.mutations.substr(at, end - at));
+    for (size_t at = 0; at <= wanted.size();) {
+      const size_t end = std::min(wanted.find(',', at), wanted.size());
+      names.push_back(wanted.substr(at, end - at));
       at = end + 1;
     }
     return must(mutations_by_name(default_mutations(), names));
@@ -261,34 +268,50 @@ class Trial {
     o.seed = seed_, o.algorithm = a_.algorithm, o.oversample = a_.oversample;
     o.settings.children = static_cast<uint32_t>(a_.population);
     o.settings.population = a_.parents > 0 ? static_cast<uint32_t>(a_.parents) : o.settings.children;
-    o.settings.crossover_rate = a_.crossover;
+    o.settings.crossover_rate = a_.crossover, o.learn = a_.learn != 0;
     o.limits.evaluations = static_cast<uint64_t>(a_.budget);
     const auto search = must(Search::create(space, variation, objectives_, o, seeds, pool_, m, threads_));
-    while (search->ended() == SearchEnd::kRunning) must(search->step(0).status());
+    double rank_screen = 0, rank_learnt = 0;
+    while (search->ended() == SearchEnd::kRunning) {
+      const SearchStatistics s = must(search->step(0)).statistics;
+      rank_screen = s.rank_screen, rank_learnt = s.rank_learnt;
+    }
     const std::vector<Candidate> front = must(search->final_front());
     if (front.empty()) {
       std::fprintf(stderr, "# %s, %s: nothing feasible\n", setting_.name, name);
       return;
     }
-    std::fprintf(stderr, "# %s: %u generations, %.3g token-layers\n", name, search->generation(), m.token_layers());
+    std::fprintf(stderr, "# %s: %u generations, %.3g token-layers, tau of what layers tell %.2f, of what was learnt %.2f\n",
+                 name, search->generation(), m.token_layers(), rank_screen, rank_learnt);
     Evaluation confirmed;
     must(fitness_.confirm({&front[0].genome, 1}, {&confirmed, 1}));
     report(table, name, front[0].genome, confirmed);
   }
 
-  void report(Table& table, const char* name, const LocalResult& r) { report(table, name, r.genome, r.evaluation); }
-  void report(Table& table, const char* name, const Genome& genome, const Evaluation& confirmed) {
+  // Most baselines are the same for every seed.
+  static Figures& known_figures(uint64_t genome) {
+    static std::unordered_map<uint64_t, Figures> known;
+    return known.try_emplace(genome, Figures{0, kNotMeasured, 0}).first->second;
+  }
+
+  Figures measured(const char* name, const Genome& genome, const Evaluation& confirmed) const {
     Evaluation e;
     must(fitness_.held_out({&genome, 1}, {&e, 1}));
     if (setting_.cut > 0 && confirmed.active_flops > limit_)
       std::fprintf(stderr, "# %s, %s: %.4f of the FLOPs that are allowed\n", setting_.name, name,
                    confirmed.active_flops / limit_);
-    table[name].push_back({confirmed.kl, e.kl, e.worst_domain_kl});
-    if (csv_) {
-      std::fprintf(csv_, "%s,%s,%llu,%.9g,%.9g,%.9g,%.6g,%.6g\n", setting_.name, name, static_cast<unsigned long long>(seed_),
-                   confirmed.kl, e.kl, e.worst_domain_kl, e.active_flops, e.kept_share);
-      std::fflush(csv_);
-    }
+    return {confirmed.kl, e.kl, e.worst_domain_kl};
+  }
+  void report(Table& table, const char* name, const LocalResult& r) { report(table, name, r.genome, r.evaluation); }
+  void report(Table& table, const char* name, const Genome& genome, const Evaluation& confirmed) {
+    report(table, name, measured(name, genome, confirmed));
+  }
+  void report(Table& table, const char* name, const Figures& f) {
+    table[name].push_back(f);
+    if (!csv_) return;
+    std::fprintf(csv_, "%s,%s,%llu,%.9g,%.9g,%.9g\n", setting_.name, name, static_cast<unsigned long long>(seed_), f.select,
+                 f.kl, f.worst);
+    std::fflush(csv_);
   }
 
   const Arguments& a_;
@@ -353,7 +376,7 @@ void verdict(const Setting& setting, const Table& table, int seeds) {
   }
   if (!table.count("evolution")) return row("evolution found something", 0, ">=", 1);
   against(table, best_of(table, {"random search", "random", "random-k", "frequency", "frequency-global"}), 0.90, seeds);
-  against(table, best_of(table, {"greedy", "greedy-dp", "dp", "k-dp", "reap", "reap-global"}), 0.97, seeds);
+  against(table, best_of(table, {"greedy", "greedy-dp", "dp", "k-dp", "k-width-dp", "reap", "reap-global"}), 0.97, seeds);
   against(table, best_of(table, {"hill climb", "level switch"}), 1, seeds);
   const char* reap = setting.cut > 0 ? "uniform-k" : "reap";
   if (table.count(reap))
@@ -448,21 +471,27 @@ void model_tables(const Arguments& a) {
   to.calibration_tokens = a.calibration_tokens, to.select_tokens = a.select_tokens, to.test_tokens = a.test_tokens;
   const TextData text = must(TextData::create(domains, to));
   FILE* csv = a.csv.empty() ? nullptr : std::fopen(a.csv.c_str(), "w");
-  if (csv) std::fprintf(csv, "setting,method,seed,select_kl,held_out_kl,worst_domain_kl,active_flops,kept_share\n");
+  if (csv) std::fprintf(csv, "setting,method,seed,select_kl,held_out_kl,worst_domain_kl\n");
   std::map<std::string, Table> tables;
-  for (int seed = 1; seed <= a.seeds; ++seed) {
-    FitnessOptions fo;
-    fo.seed = static_cast<uint64_t>(seed), fo.n_sampled = a.sampled, fo.score_tokens = a.score_tokens, fo.rungs = a.rungs;
+  for (int seed = a.first_seed; seed < a.first_seed + a.seeds; ++seed) {
     const double start = cpu_seconds();
-    const auto fitness = must(Fitness::create(*model, text, fo));
-    std::fprintf(stderr, "# seed %d: calibrated in %.0f s, %.3g token-layers\n", seed, cpu_seconds() - start,
-                 fitness->token_layers());
+    std::unique_ptr<Fitness> of_masks, of_work;  // whoever saves work may narrow experts, which takes a larger Gram cache
     for (const Setting& s : kSettings) {
       if (std::string_view(s.name).find(a.only) == std::string_view::npos) continue;
+      std::unique_ptr<Fitness>& fitness = s.cut > 0 ? of_work : of_masks;
+      if (!fitness) {
+        FitnessOptions fo;
+        fo.seed = static_cast<uint64_t>(seed), fo.n_sampled = s.cut > 0 ? a.sampled / 4 : a.sampled;
+        fo.score_tokens = a.score_tokens, fo.rungs = a.rungs;
+        fo.fresh_every = static_cast<uint32_t>(a.fresh), fo.widths = s.cut > 0;
+        fitness = must(Fitness::create(*model, text, fo));
+        std::fprintf(stderr, "# seed %d: calibrated in %.0f s, %.3g token-layers\n", seed, cpu_seconds() - start,
+                     fitness->token_layers());
+      }
       Trial trial(a, *model, *fitness, s, static_cast<uint64_t>(seed), csv);
-      if (seed == 1 && s.cut > 0) std::printf("# %s: %.3f of the experts' FLOPs are left\n", s.name, trial.work());
+      if (seed == a.first_seed && s.cut > 0) std::printf("# %s: %.3f of the experts' FLOPs are left\n", s.name, trial.work());
       if (trial.work() <= 0) continue;
-      trial.run(tables[s.name], a.controls && s.cut == 0);
+      trial.run(tables[s.name], s.cut == 0 && seed < a.first_seed + a.controls);
       std::fprintf(stderr, "# seed %d, %s: %.0f s\n", seed, s.name, cpu_seconds() - start);
     }
   }
@@ -489,6 +518,10 @@ Arguments parse(int n, char** given) {
                             {"--guided", &a.guided},
                             {"--parents", &a.parents},
                             {"--baselines", &a.baselines},
+                            {"--learn", &a.learn},
+                            {"--controls", &a.controls},
+                            {"--fresh", &a.fresh},
+                            {"--first-seed", &a.first_seed},
                             {"--oversample", &a.oversample},
                             {"--rungs", &a.rungs}};
   for (int i = 1; i < n; ++i) {
@@ -513,8 +546,6 @@ Arguments parse(int n, char** given) {
       a.methods = value();
     } else if (arg == "--only") {
       a.only = value();
-    } else if (arg == "--no-controls") {
-      a.controls = false;
     } else if (arg.find('=') != std::string::npos) {
       a.texts.push_back(arg);
     } else if (a.model.empty() && arg.rfind("--", 0) != 0) {

@@ -88,7 +88,10 @@ TEST_CASE("evolution finds what was planted") {
   auto search = Search::create(*p.space, Variation::create(*p.space).value(), p.objectives, o,
                                {kept_baseline("reap", p.input(), kPlantedKept, *p.pool).value()}, p.pool, *p.fitness, threads);
   REQUIRE_MESSAGE(search.ok(), search.status().message());
-  while ((*search)->ended() == SearchEnd::kRunning) REQUIRE((*search)->step(0).ok());
+  while ((*search)->ended() == SearchEnd::kRunning) {
+    const auto record = (*search)->step(0);
+    REQUIRE_MESSAGE(record.ok(), record.status().message());
+  }
   CHECK((*search)->ended() == SearchEnd::kTarget);
   REQUIRE((*search)->archive().size() > 0);
   CHECK((*search)->archive()[0].evaluation.kl < kNothing);

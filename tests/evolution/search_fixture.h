@@ -53,6 +53,7 @@ struct PlantedSearch {
     uint64_t seed = 1;
     int threads = 1;
     uint32_t fresh_every = 0;
+    bool learn = true;
   };
   explicit PlantedSearch(const Setup& setup);
 
