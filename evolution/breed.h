@@ -17,7 +17,7 @@ struct BreedOptions {
   double mutate_crossed = 0.5;  // chance of a first mutation behind a crossover; others always have one
   double mutate_more = 0.3;     // chance of each further one
   int most_mutations = 4;       // of one child
-  CreditOptions credit;
+  CreditOptions credit = {};
 };
 
 // What a search varies genomes with. A value; breeding only reads it.
