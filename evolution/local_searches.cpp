@@ -134,6 +134,50 @@ Status check(const LocalSearch& s) {
 
 // --- level switch ---
 
+// See random_candidate().
+Result<Genome> random_work(const SearchSpace& space, double work, Rng& rng, GenePool& pool) {
+  struct Level {
+    int layer, k, quarters;
+  };
+  const auto channels = [&](const Level& l) { return int64_t{l.k} * channels_of(l.quarters, space.shape(l.layer)); };
+  std::vector<Level> levels;
+  double budget = 0;
+  int64_t spent = 0;
+  for (const int l : space.routed()) {
+    levels.push_back({l, space.may_skip(l) ? 0 : space.k_low(l), space.width_setting(l, space.constraints().narrowest)});
+    budget += work * space.shape(l).k * space.shape(l).d_ff;
+    spent += channels(levels.back());
+  }
+  if (static_cast<double>(spent) > budget) return Status::InvalidArgument("local search: nothing is so cheap");
+  for (;;) {
+    std::vector<std::pair<size_t, Level>> open;
+    for (size_t i = 0; i < levels.size(); ++i) {
+      Level more = levels[i], wider = levels[i];
+      more.k = std::max(more.k + 1, space.k_low(more.layer));
+      if (more.k <= std::min(space.k_high(more.layer), int{space.shape(more.layer).k})) open.push_back({i, more});
+      while (wider.quarters < kQuarters &&
+             channels_of(wider.quarters, space.shape(wider.layer)) == channels_of(levels[i].quarters, space.shape(wider.layer)))
+        ++wider.quarters;
+      if (wider.k > 0 && channels(wider) > channels(levels[i])) open.push_back({i, wider});
+    }
+    std::erase_if(open, [&](const auto& o) {
+      return static_cast<double>(spent + channels(o.second) - channels(levels[o.first])) > budget;
+    });
+    if (open.empty()) break;
+    const auto& [i, level] = open[rng.below(open.size())];
+    spent += channels(level) - channels(levels[i]);
+    levels[i] = level;
+  }
+  MOE_ASSIGN(const Genome full, genome_of(full_topology(space.shape()), space.shape(), pool));
+  GenomeDraft draft(full);
+  for (const Level& l : levels) {
+    LayerGene& gene = draft.edit(l.layer);
+    gene.k_min = gene.k_max = l.k;
+    for (int e = 0; e < gene.n_experts; ++e) gene.set_quarters(e, space.width_setting(l.layer, l.quarters));
+  }
+  return draft.finish(pool, {});
+}
+
 int level_of(const LayerGene& gene, bool kept) { return kept ? gene.n_kept() : gene.k_max; }
 
 // Between one and three layers get one more, as many others one less; EvoPress draws the number as the lesser of two.
@@ -156,7 +200,8 @@ bool switch_levels(std::vector<int>& levels, std::span<const LevelRange> ranges,
 
 }  // namespace
 
-Result<Genome> random_candidate(const SearchSpace& space, Rng& rng, GenePool& pool) {
+Result<Genome> random_candidate(const SearchSpace& space, double work, Rng& rng, GenePool& pool) {
+  if (work > 0) return random_work(space, work, rng, pool);
   const Constraints& c = space.constraints();
   double experts = 0;
   for (const int l : space.routed()) experts += space.shape(l).n_experts;
@@ -187,7 +232,7 @@ Result<LocalResult> random_search(const LocalSearch& search) {
     std::vector<Genome> drawn;
     for (int i = 0; i < search.children * search.oversample; ++i) {
       Rng rng = stream_of(search.seed, Purpose::kFirstPopulation, generation, static_cast<uint32_t>(i));
-      MOE_ASSIGN(Genome g, random_candidate(*search.space, rng, *search.pool));
+      MOE_ASSIGN(Genome g, random_candidate(*search.space, search.work, rng, *search.pool));
       drawn.push_back(std::move(g));
     }
     MOE_ASSIGN(drawn, ladder.screened(std::move(drawn)));
@@ -201,7 +246,7 @@ Result<LocalResult> hill_climb(const LocalSearch& search, const Variation& varia
   Ladder ladder(search);
   while (!ladder.over()) {
     Rng rng = stream_of(search.seed, Purpose::kFirstPopulation, ladder.next_generation());
-    MOE_ASSIGN(Genome first, random_candidate(*search.space, rng, *search.pool));
+    MOE_ASSIGN(Genome first, random_candidate(*search.space, search.work, rng, *search.pool));
     MOE_ASSIGN(std::vector<Scored> begun, ladder.scored({first}));
     Scored mother = std::move(begun[0]);
     for (int idle = 0; idle < search.patience && !ladder.over();) {

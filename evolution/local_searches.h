@@ -32,6 +32,7 @@ struct LocalSearch {
   double keep = 0.5;                   // share that passes a cheap rung
   int patience = 8;                    // generations without a better one before hill_climb begins anew
   int confirmed = 4;                   // of the best, measured on the whole selection text in the end
+  double work = 0;                     // share of experts' channels that a random candidate spends at most; 0: as it comes
 };
 
 struct LocalResult {
@@ -41,9 +42,10 @@ struct LocalResult {
   uint32_t generations = 0;
 };
 
-// All budgets of the space met by chance: masks, and where Σ k_max is limited numbers of experts. Saliency that the space has
-// guides its repair.
-Result<Genome> random_candidate(const SearchSpace& space, Rng& rng, GenePool& pool);
+// All budgets of the space met by chance: masks, and where Σ k_max is limited numbers of experts; saliency that the space has
+// guides its repair. With `work` > 0 numbers of experts a token and widths of layers grow by chance from the least there are,
+// until nothing more fits into that share of the full model's.
+Result<Genome> random_candidate(const SearchSpace& space, double work, Rng& rng, GenePool& pool);
 
 // kInvalidArgument where the space's budgets cannot be met from a draw. The end of a budget is looked at between generations.
 Result<LocalResult> random_search(const LocalSearch& search);

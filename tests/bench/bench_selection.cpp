@@ -46,8 +46,8 @@ struct Arguments {
   int parents = 4;                               // 0: as many as children
   double crossover = 0.5, more = 0.3;            // chance of a father, of each further mutation
   int guided = 1, baselines = 1, learn = 1, fresh = 1, first_seed = 1;
-  int controls = 3;                                               // seeds of the shuffled one
-  std::string methods = "random search,level switch,hill climb";  // searches beside evolution
+  int controls = 3;  // seeds of the shuffled one
+  std::string methods = "evolution,random search,level switch,hill climb";
 };
 
 template <class T>
@@ -212,7 +212,7 @@ class Trial {
       }
       report(table, "level switch", must(level_switch(local(space, m), reap, orders)));
     }
-    {
+    if (wanted("evolution")) {
       Metered m = metered();
       evolve(table, "evolution", space, variation, m, seeds);
     }
@@ -244,6 +244,7 @@ class Trial {
     LocalSearch s;
     s.space = &space, s.objectives = &objectives_, s.evaluator = &m, s.pool = pool_.get();
     s.seed = seed_, s.token_layers = a_.budget, s.children = a_.population, s.oversample = a_.oversample;
+    if (setting_.cut > 0) s.work = work_;
     return s;
   }
 

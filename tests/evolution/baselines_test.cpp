@@ -4,10 +4,14 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
+#include <set>
 #include <string>
 
+#include "evolution/genome_draft.h"
+#include "evolution/local_searches.h"
 #include "evolution/repair.h"
 #include "evolution/saliency.h"
 #include "tests/evolution/evolution_fixture.h"
@@ -233,6 +237,67 @@ TEST_CASE("work saved by fewer experts a token is at most what was asked for, an
     least = std::min(least, s.sum(g));
   }
   CHECK(s.sum(worked("k-dp", s.input, 4 / 6.0, s.pool)) == doctest::Approx(least));
+}
+
+// Channels that a token runs in all layers, as a share of the full model's.
+double work_of(const Genome& g, const RoutingShape& shape) {
+  double spent = 0, full = 0;
+  for (size_t l = 0; l < g.layers.size(); ++l) {
+    const LayerGene& gene = g.layers[l]->value;
+    spent += gene.k_max * channels_of(gene.quarters(0), shape.layers[l]);
+    full += shape.layers[l].k * shape.layers[l].d_ff;
+  }
+  return spent / full;
+}
+
+TEST_CASE(
+    "numbers and widths together: the least error of all ways to spend the work, one way for all layers or each its own") {
+  Small s;
+  const auto genome_at = [&](const std::array<int, 3>& level) {  // k = 1, 2 of each width
+    GenomeDraft draft(full_genome(s.space, s.pool));
+    for (int l = 0; l < 3; ++l) {
+      const int at = level[static_cast<size_t>(l)];
+      draft.edit(l).k_min = draft.edit(l).k_max = 1 + at / kQuarters;
+      for (int e = 0; e < 6; ++e) draft.edit(l).set_quarters(e, s.space.width_setting(l, 1 + at % kQuarters));
+    }
+    return draft.finish(s.pool, {});
+  };
+  for (const double work : {0.2, 0.45, 0.8}) {
+    double least = HUGE_VAL, least_uniform = HUGE_VAL;
+    for (int i = 0; i < 8 * 8 * 8; ++i) {
+      const std::array<int, 3> level = {i / 64, i / 8 % 8, i % 8};
+      const Genome g = genome_at(level);
+      if (work_of(g, s.layers.shape) > work + 1e-9) continue;
+      const double sum = s.sum(g);
+      least = std::min(least, sum);
+      if (level[0] == level[1] && level[1] == level[2]) least_uniform = std::min(least_uniform, sum);
+    }
+    CAPTURE(work);
+    const Genome each = worked("k-width-dp", s.input, work, s.pool), one = worked("k-width", s.input, work, s.pool);
+    CHECK(s.sum(each) == doctest::Approx(least));
+    CHECK(s.sum(one) == doctest::Approx(least_uniform));
+    CHECK(work_of(each, s.layers.shape) <= work + 1e-9);
+    CHECK(work_of(one, s.layers.shape) <= work + 1e-9);
+  }
+  CHECK_FALSE(work_baseline("k-width", s.input, 0.1, s.pool).ok());
+}
+
+TEST_CASE("random candidates of a share of the work spend it: nothing more would fit") {
+  Small s;
+  std::set<uint64_t> drawn;
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    Rng rng(seed);
+    const Result<Genome> g = random_candidate(s.space, 0.5, rng, s.pool);
+    REQUIRE_MESSAGE(g.ok(), g.status().message());
+    CHECK(satisfies(*g, s.space).ok());
+    const double spent = work_of(*g, s.layers.shape);
+    CHECK(spent <= 0.5);
+    CHECK(spent > 0.5 - 1 / 6.0);  // of six experts one more at most
+    drawn.insert(hash(*g));
+  }
+  CHECK(drawn.size() > 25);
+  Rng rng(1);
+  CHECK_FALSE(random_candidate(s.space, 0.05, rng, s.pool).ok());
 }
 
 TEST_CASE("layers are skipped only where the space allows it") {
