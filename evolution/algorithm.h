@@ -23,6 +23,7 @@
 #include "core/rng.h"
 #include "core/status.h"
 #include "evolution/score.h"
+#include "evolution/selections.h"
 
 namespace moe {
 
@@ -33,10 +34,12 @@ struct AlgorithmOptions {
   uint32_t population = 0;     // slots
   uint32_t children = 0;       // of a generation
   double crossover_rate = -1;  // share of children with a father, 0 to 1
-  std::string selection;       // who mates: a name of selections.h
+  std::string selection;       // who mates: a name of selections.h, or of `selections`
   double pressure = 0;         // of the selection
   uint32_t elites = 0;         // slots that the best keep
   int divisions = 0;           // of each objective, for reference points
+
+  std::vector<SelectionRow> selections = {};  // the caller's own
 };
 
 class Algorithm {

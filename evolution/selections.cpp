@@ -75,13 +75,6 @@ void roulette(Population population, Order order, double, Rng& rng, Chosen chose
   spin(std::move(weights), rng, chosen);
 }
 
-constexpr SelectionRow kSelections[] = {
-    {"tournament", "the best of PRESSURE slots drawn at random (2)", 2, 1, 1024, tournament},
-    {"rank", "linear in the rank; the best is expected PRESSURE times, 1 to 2 (1.8)", 1.8, 1, 2, linear_rank},
-    {"roulette", "in proportion to how much better than the worst; knows no pressure", 0, 0, 0, roulette},
-    {"truncation", "evenly among the best PRESSURE of the population, up to 1 (0.5)", 0.5, 0, 1, truncation},
-};
-
 }  // namespace
 
 std::vector<uint32_t> order_by_first_objective(std::span<const Score> scores) {
@@ -94,14 +87,23 @@ std::vector<uint32_t> order_by_first_objective(std::span<const Score> scores) {
   return order;
 }
 
-std::span<const SelectionRow> selections() { return kSelections; }
+std::span<const SelectionRow> selections() {
+  static const SelectionRow kSelections[] = {
+      {"tournament", "the best of PRESSURE slots drawn at random (2)", 2, 1, 1024, tournament},
+      {"rank", "linear in the rank; the best is expected PRESSURE times, 1 to 2 (1.8)", 1.8, 1, 2, linear_rank},
+      {"roulette", "in proportion to how much better than the worst; knows no pressure", 0, 0, 0, roulette},
+      {"truncation", "evenly among the best PRESSURE of the population, up to 1 (0.5)", 0.5, 0, 1, truncation},
+  };
+  return kSelections;
+}
 
-Result<const SelectionRow*> find_selection(std::string_view name) {
+Result<const SelectionRow*> find_selection(std::string_view name, std::span<const SelectionRow> own) {
   std::string known;
-  for (const SelectionRow& row : kSelections) {
-    if (name == row.name) return &row;
-    known += std::string(known.empty() ? "" : ", ") + row.name;
-  }
+  for (const std::span<const SelectionRow> table : {own, selections()})
+    for (const SelectionRow& row : table) {
+      if (name == row.name) return &row;
+      known += (known.empty() ? "" : ", ") + row.name;
+    }
   return Status::NotFound("selection: wanted one of " + known + ", found '" + std::string(name) + "'");
 }
 

@@ -10,8 +10,8 @@ namespace {
 
 class Genetic final : public Algorithm {
  public:
-  Genetic(const AlgorithmOptions& options, const SelectionRow& selection)
-      : Algorithm("genetic", options), selection_(selection) {}
+  Genetic(const AlgorithmOptions& options, SelectionRow selection)
+      : Algorithm("genetic", options), selection_(std::move(selection)) {}
 
  private:
   void mate(Rng& rng, std::span<Mating> matings) const override {
@@ -41,7 +41,7 @@ class Genetic final : public Algorithm {
       to = std::copy_n(g.begin(), std::min<ptrdiff_t>(survivors.end() - to, std::ssize(g)), to);
   }
 
-  const SelectionRow& selection_;
+  const SelectionRow selection_;
 };
 
 }  // namespace
@@ -53,7 +53,7 @@ Result<std::unique_ptr<Algorithm>> make_genetic(const AlgorithmOptions& given) {
   own.crossover_rate = 0.7;
   own.selection = "tournament";
   MOE_ASSIGN(AlgorithmOptions options, complete_options("genetic", given, own, 1, 1));
-  MOE_ASSIGN(const SelectionRow* selection, find_selection(options.selection));
+  MOE_ASSIGN(const SelectionRow* selection, find_selection(options.selection, options.selections));
   if (options.pressure == 0) options.pressure = selection->own_pressure;
   if (!(options.pressure >= selection->least_pressure && options.pressure <= selection->most_pressure))
     return Status::InvalidArgument("genetic: selection " + options.selection + ": wanted a pressure of " +

@@ -24,7 +24,7 @@ std::vector<Score> population() {
   return scores;
 }
 
-std::vector<uint32_t> draw(const char* name, std::span<const Score> scores, double pressure, size_t n) {
+std::vector<uint32_t> draw(const std::string& name, std::span<const Score> scores, double pressure, size_t n) {
   std::vector<uint32_t> chosen(n);
   Rng rng(17);
   find_selection(name).value()->select(scores, order_by_first_objective(scores), pressure, rng, chosen);
