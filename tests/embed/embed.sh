@@ -44,19 +44,19 @@ install_it() {
 
 # The headers alone, with every warning an error.
 headers_compile() {
-  echo '#include <moe/moe.h>' > "$work/only.c"
-  echo '#include <moe/moe.hpp>' > "$work/only.cpp"
+  echo '#include <moe/evolve.h>' > "$work/only.c" # moe.h is inside of it, and moe.hpp of the other
+  echo '#include <moe/evolve.hpp>' > "$work/only.cpp"
   $cc -std=c99 -Wall -Wextra -pedantic -Werror -I "$prefix/include" -fsyntax-only "$work/only.c" &&
     $cxx -x c++ -std=c++11 -Wall -Wextra -pedantic -Werror -I "$prefix/include" -fsyntax-only "$work/only.c" &&
     $cxx -std=c++17 -Wall -Wextra -Wshadow -pedantic -Werror -I "$prefix/include" -fsyntax-only "$work/only.cpp"
 }
 
-# Every function that moe.h declares is there, and nothing else carries a C name.
+# Every function that the headers declare is there, and nothing else carries a C name.
 symbols_are_ours() {
-  sed -n 's/^[A-Za-z].*[ *]\(moe_[a-z_]*\)(.*/\1/p' "$prefix/include/moe/moe.h" | grep -v '^moe_.*_fn$' | sort -u > "$work/declared"
+  sed -n 's/^[A-Za-z].*[ *]\(moe_[a-z_]*\)(.*/\1/p' "$prefix"/include/moe/*.h | grep -v '^moe_.*_fn$' | sort -u > "$work/declared"
   ${NM:-nm} -g --defined-only "$prefix/lib/libmoe.a" 2> /dev/null |
     awk 'NF == 3 && $2 != "u" && $3 !~ /^_Z|^__odr_asan|^DW\.ref/ { print $3 }' | sort -u > "$work/defined"
-  [ "$(wc -l < "$work/declared")" -gt 40 ] || { echo "found only $(wc -l < "$work/declared") functions in moe.h"; return 1; }
+  [ "$(wc -l < "$work/declared")" -gt 80 ] || { echo "found only $(wc -l < "$work/declared") functions in the headers"; return 1; }
   diff "$work/declared" "$work/defined"
 }
 
@@ -66,10 +66,17 @@ versions_agree() {
   [ "$header" = "$package" ] || { echo "moe.h says $header, the CMake package $package"; return 1; }
 }
 
+# c_app SOURCE MODEL
 # shellcheck disable=SC2086  # flags are words on purpose
 c_app() {
-  $cc -std=c99 -Wall -Wextra -pedantic -Werror tests/embed/app.c -I"$prefix/include" -L"$prefix/lib" -lmoe -lstdc++ -lm -pthread \
-    $flags -o "$work/app-c" && "$work/app-c" "$work/model.gguf" "$work/out"
+  $cc -std=c99 -Wall -Wextra -pedantic -Werror "tests/embed/$1" -I"$prefix/include" -L"$prefix/lib" -lmoe -lstdc++ -lm -pthread \
+    $flags -o "$work/app-c" && "$work/app-c" "$2" "$work/out"
+}
+
+# shellcheck disable=SC2086
+cpp_search() {
+  $cxx -std=c++17 -Wall -Wextra -pedantic -Werror tests/embed/evolve.cpp -I"$prefix/include" -L"$prefix/lib" -lmoe -pthread \
+    $flags -o "$work/evolve-cpp" && "$work/evolve-cpp" "$work/small.gguf" "$work/out"
 }
 
 # cmake_app LANGUAGE SOURCE
@@ -111,7 +118,11 @@ check headers_compile headers_compile
 check symbols_are_ours symbols_are_ours
 check versions_agree versions_agree
 check synth_model "$prefix/bin/moe-inspect" synth --set n_layer=2 --seed 1 -o "$work/model.gguf" || exit 0
-check c_app c_app
+check small_model "$prefix/bin/moe-inspect" synth --set n_layer=2 --set n_ctx_train=64 --set d_model=32 --set n_head=2 \
+  --set n_kv_head=2 --set head_dim=16 --set d_ff_expert=32 --set d_ff=32 --seed 1 -o "$work/small.gguf"
+check c_app c_app app.c "$work/model.gguf"
+check c_search c_app evolve.c "$work/small.gguf"
+check cpp_search cpp_search
 check readme_app readme_app
 check readme_commands readme_commands
 if command -v cmake > /dev/null; then
