@@ -276,9 +276,10 @@ Status same_identity(const std::string& path, const std::string& theirs, const s
   const Json found = Json::parse(theirs, nullptr, false), wanted = Json::parse(ours, nullptr, false);
   for (const auto& [name, value] : wanted.items()) {
     const Json other = found.is_object() ? found.value(name, Json()) : Json();
-    if (other != value)
-      return Status::InvalidArgument(path + ": another search: wanted its " + name + " to be " + value.dump() + ", found " +
-                                     other.dump());
+    if (other == value) continue;
+    std::string differs = path;
+    differs += ": another search: wanted its " + name + " to be " + value.dump();
+    return Status::InvalidArgument(differs + ", found " + other.dump());
   }
   return Status::Ok();
 }
