@@ -264,6 +264,11 @@ bench-evolution: $(BIN)/bench-evolution
 bench-selection: $(BIN)/bench-selection
 	$(Q)$(RUN) $(BIN)/bench-selection $(MODEL) $(TEXTS) $(ARGS)
 
+# A small search killed KILLS times and resumed: it ends as one that nobody stopped.
+.PHONY: bench-evolution-kills
+bench-evolution-kills: $(BIN)/moe-evolve $(BIN)/moe-train
+	$(Q)BUILD='$(OUT)' RUN='$(RUN)' tests/tools/evolve_kill.sh $(or $(KILLS),200)
+
 # The fuzzers always are built by clang, in build/fuzz/.
 fuzz:
 	@$(MAKE) config=fuzz fuzzers
@@ -308,6 +313,7 @@ make deps           install through apt what building, testing and linting need
 make bench          speed on this machine          MODELS="a.gguf …" PEERS="llama.cpp=/path/llama-bench …"
 make bench-fitness  cost of a search's evaluations, rank of predictions   MODEL=a.gguf TEXTS="name=a.tok …"
 make bench-evolution  what searches reach on problems with known answers, and their speed, beside the bars   MODEL=a.gguf
+make bench-evolution-kills  kill -9 of a search at 200 random moments: all resume to the same front   KILLS=200
 make bench-selection  evolution beside what it has to beat, equal budgets   MODEL=a.gguf TEXTS="name=a.tok …" ARGS="--seeds 11 …"
 make fuzz           every fuzz target, FUZZ_SECONDS=60 each, with clang
 make install        PREFIX=/usr/local: programs, library, headers, CMake package, models/zoo

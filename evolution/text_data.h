@@ -30,7 +30,7 @@ struct TextDataOptions {
   int context = 8;         // predictions from fewer tokens are not scored, but half of a short chunk's always are
   Token bos = kNoToken;    // put before every chunk
   // Over all domains together, each an equal part; what a hash picks first. 0: all there is.
-  int64_t calibration_tokens = 32768, select_tokens = 131072, test_tokens = 131072;
+  int64_t calibration_tokens = 32768, select_tokens = 32768, test_tokens = 131072;
 };
 
 // Sequences that run together: T tokens, R rows whose predictions are scored.

@@ -65,7 +65,7 @@ void visit(C& c, V&& v) {
   v("text.context", c.data.n_ctx, kIdentity, "tokens of a chunk");
   v("text.block", c.data.block_tokens, kIdentity, "tokens of a forward pass");
   v("text.calibration_tokens", c.data.calibration_tokens, kIdentity, "what measures: 0: all there is, as for the next two");
-  v("text.select_tokens", c.data.select_tokens, kIdentity, "what decides");
+  v("text.select_tokens", c.data.select_tokens, kIdentity, "what decides: candidates for the front read all of it");
   v("text.test_tokens", c.data.test_tokens, kIdentity, "what no decision sees");
   v("questions.layout", c.question_layout, kIdentity, "prompt of a question, fields of its object in braces");
   v("fitness.tokens", c.score_tokens, kIdentity, "of a generation's text, about");

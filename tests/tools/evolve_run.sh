@@ -4,30 +4,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/program_checks.sh
-
-# A model that a forward pass takes no time of: trained for a moment, so that its experts differ.
-for file in README.md */README.md; do
-  cat "$file"
-  printf '<|endoftext|>\n'
-done > "$work/text.txt"
-head -c 20000 "$work/text.txt" > "$work/first.txt"
-tail -c 20000 "$work/text.txt" > "$work/last.txt"
-"$bin/moe-train" tokenizer "$work/text.txt" -o "$work/v.gguf" --vocab 400 > /dev/null 2>&1
-"$bin/moe-train" tokens "$work/text.txt" -o "$work/t.tok" --tokenizer "$work/v.gguf" > /dev/null 2>&1
-set -- --set model.arch=qwen3moe --set model.name=toy --set "model.vocabulary=$work/v.gguf" \
-  --set "data.corpora.0.tokens=$work/t.tok" --set data.context=32 --set train.rows=4 --set train.rate=0.01 --set train.warmup=2
-for setting in n_layer=2 d_model=32 n_head=2 n_kv_head=1 head_dim=16 n_expert=8 n_expert_used=2 d_ff_expert=32 d_ff=32 n_ctx_train=64; do
-  set -- "$@" --set "model.settings.$setting"
-done
-try $run "$bin/moe-train" run "$@" -o "$work/trained" --steps 60 --seed 5
-check evolve_run_has_a_model 0
-model=$work/trained/checkpoint.gguf
-
-evolve() { try "$bin/moe-evolve" "$@"; }
-# Small texts, small generations.
-set -- -f "first=$work/first.txt" -f "last=$work/last.txt" --seed 7 --population 12 --set text.context=32 --set text.block=64 \
-  --set text.calibration_tokens=512 --set text.select_tokens=512 --set text.test_tokens=512 --set fitness.tokens=256 \
-  --set fitness.sampled=64 --set fitness.probe_tokens=128
+. tests/evolve_checks.sh
 
 evolve "$model" "$@" -o "$work/whole" --generations 6 --json
 check evolve_run 0 out '"reason": "generations used up"' out '"format": "moe-front"' out '"name": "frequency 50 %"' out '"worst_domain_kl"'
@@ -46,41 +23,40 @@ cp "$work/whole/front.json" "$work/front"
 evolve "$model" "$@" -o "$work/whole" --generations 6 --resume
 check evolve_run_of_a_done_run_is_done 0 out '6 generations'
 
-# What counts of a front: all but how long it took, and what was asked for twice.
-facts() { grep -v -e '"seconds"' -e '"token_layers"' "$1"; }
-facts "$work/front" > "$work/a"
-facts "$work/whole/front.json" > "$work/b"
+front_facts "$work/front" > "$work/a"
+front_facts "$work/whole/front.json" > "$work/b"
 same evolve_run_done_run_has_its_front "$work/b" "$work/a"
 
 # The word `run`, and threads.
 evolve run "$model" "$@" -o "$work/one" --generations 6 -t 1
 check evolve_run_word 0
-facts "$work/one/front.json" > "$work/b"
+front_facts "$work/one/front.json" > "$work/b"
 same evolve_run_threads_do_not_matter "$work/b" "$work/a"
+set -- "$@" -t 1
 
-# Killed again and again, each time one generation further at the earliest.
-kills=0
-while [ $kills -lt 5 ]; do
-  lines=$(grep -c . "$work/parts/journal.jsonl" 2> /dev/null || true)
-  "$bin/moe-evolve" "$model" "$@" -o "$work/parts" --generations 6 --resume > "$work/out" 2> "$work/err" &
-  pid=$!
-  n=0
-  while [ "0$(grep -c . "$work/parts/journal.jsonl" 2> /dev/null || true)" -le "0${lines:-0}" ] && [ $n -lt 600 ]; do
-    sleep 0.02
-    n=$((n + 1))
-  done
-  kill -9 $pid 2> /dev/null
-  wait $pid 2> /dev/null
-  kills=$((kills + 1))
-done
+# A run of half the generations goes on, behind half a line.
+evolve "$model" "$@" -o "$work/parts" --generations 3
+check evolve_run_half 0
 printf '{"sum":"0123' >> "$work/parts/journal.jsonl" # what a power cut leaves of a line
 evolve "$model" "$@" -o "$work/parts" --generations 6 --resume
 check evolve_run_resumes 0
-facts "$work/parts/front.json" > "$work/b"
-same evolve_run_killed_has_the_same_front "$work/b" "$work/a"
+front_facts "$work/parts/front.json" > "$work/b"
+same evolve_run_goes_on_to_the_same_front "$work/b" "$work/a"
 sed '2s/"generation":0/"generation":1/' "$work/parts/journal.jsonl" > "$work/journal" && cp "$work/journal" "$work/parts/journal.jsonl"
 evolve "$model" "$@" -o "$work/parts" --generations 6 --resume
 check evolve_run_refuses_damage 1 err 'journal.jsonl'
+
+# A budget of forwards: what an earlier process spent is counted as if this one had, with what is known of prefixes.
+set -- "$@" --set fitness.fresh_every=2 --set fitness.memory=20KB
+evolve "$model" "$@" -o "$work/budget" --budget 30000
+check evolve_run_budget 0 out 'evaluations used up'
+run_facts "$work/budget" > "$work/a"
+mkdir "$work/rest"
+head -n 3 "$work/budget/journal.jsonl" > "$work/rest/journal.jsonl"
+evolve "$model" "$@" -o "$work/rest" --budget 30000 --resume
+check evolve_run_budget_resumes 0 out 'evaluations used up'
+run_facts "$work/rest" > "$work/b"
+same evolve_run_budget_ends_alike "$work/b" "$work/a"
 
 # Ctrl-C leaves a front.
 "$bin/moe-evolve" "$model" "$@" -o "$work/stopped" --generations 100000 > "$work/out" 2> "$work/err" &
@@ -110,6 +86,28 @@ evolve "$model" -o "$work/never"
 check evolve_run_wants_a_text 2 err '-f NAME=FILE'
 evolve "$model" --describe
 check evolve_run_describe 0 out 'evolution.population_size: 0' out 'hardware_targets'
+
+# Questions with answers to choose from.
+cat > "$work/questions.jsonl" << EOF
+{"question": "What does a router choose?", "choices": ["experts", "files", "threads"], "answer": 0}
+{"question": "What holds the weights?", "choices": ["a journal", "a model file"], "answer": 1}
+{"question": "What is a front made of?", "choices": ["points", "pages"], "answer": 0}
+{"question": "What does a mask leave out?", "choices": ["layers of paint", "tokens of text", "experts of a layer"], "answer": 2}
+{"question": "What does quantization make smaller?", "choices": ["weights", "words"], "answer": 0}
+{"question": "What is read once at the end?", "choices": ["the journal", "the held-out text"], "answer": 1}
+EOF
+questions=questions.files.0=$work/questions.jsonl
+evolve "$model" "$@" -o "$work/quiz" --generations 2 --objectives accuracy,bytes-per-token --set "$questions"
+check evolve_run_accuracy 0 out 'accuracy'
+points() { grep -c "\"name\":\"p[0-9].*$1" "$work/quiz/front.json"; }
+is evolve_run_accuracy_of_all_points "$(points '"selection":{"accuracy":[01]')" "$(points '')"
+evolve "$model" "$@" -o "$work/quiz" --overwrite --generations 2 --objectives accuracy --algorithm genetic --kept 50% --set "$questions"
+check evolve_run_accuracy_alone 0 out 'accuracy'
+sed '3s/"answer": 0/"answer": 7/' "$work/questions.jsonl" > "$work/wrong.jsonl"
+evolve "$model" "$@" -o "$work/unasked" --objectives accuracy,kl --set "questions.files.0=$work/wrong.jsonl"
+check evolve_run_question_without_answer 1 err 'wrong.jsonl:3' err 'found no such answer'
+evolve "$model" "$@" -o "$work/unasked" --objectives accuracy,kl
+check evolve_run_accuracy_wants_questions 2 err 'accuracy: wanted files of questions'
 
 # The form of others' files.
 cat > "$work/evolution.yaml" << EOF
