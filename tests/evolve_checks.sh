@@ -23,7 +23,7 @@ model=$work/trained/checkpoint.gguf
 
 set -- -f "first=$work/first.txt" -f "last=$work/last.txt" --seed 7 --population 12 --set text.context=32 --set text.block=64 \
   --set text.calibration_tokens=512 --set text.select_tokens=512 --set text.test_tokens=512 --set fitness.tokens=256 \
-  --set fitness.sampled=64 --set fitness.probe_tokens=128
+  --set fitness.sampled=64 --set fitness.probe_tokens=128 --set measure.points=0
 
 evolve() { try "$bin/moe-evolve" "$@"; }
 

@@ -20,7 +20,8 @@ void visit(C& c, V&& v) {
   auto& a = s.settings;
   v("out", c.out, kAround, "folder for journal, front and topologies");
   v("seed", s.seed, kIdentity, "of every random choice");
-  v("device", c.device, kIdentity, "edge, mobile, server, a file of moe-bench calibrate, or one of hardware_targets");
+  v("device", c.device, kIdentity,
+    "edge, mobile, server, a file of moe-bench calibrate, or one of hardware_targets; several with commas");
   v("evolution.algorithm", s.algorithm, kIdentity, "nsga2, nsga3; of one objective: genetic, level-switch");
   v("evolution.population_size", a.population, kIdentity, "0: the algorithm's own, as all 0 here");
   v("evolution.children", a.children, kIdentity, "of a generation");
@@ -75,6 +76,8 @@ void visit(C& c, V&& v) {
   v("fitness.candidates", c.candidates, kIdentity, "experts of each of them; 0: all");
   v("fitness.probe_tokens", c.probe_tokens, kIdentity, "for the weights of layers; 0: all count alike");
   v("fitness.memory", c.memory, kAround, "for what is known of prefixes");
+  v("measure.points", c.measure_points, kAround, "of the front that are run at the end, against the clock; 0: none");
+  v("measure.seconds", c.measure_seconds, kAround, "after which no more of them begin");
 }
 
 struct List {
@@ -155,6 +158,8 @@ Status check(const EvolveConfig& c) {
       return Status::InvalidArgument(std::string(def->name) + ": wanted files of questions (questions.files)");
   MOE_TRY(parse_bytes(c.most_text).status().Annotate("text.most"));
   MOE_TRY(parse_bytes(c.memory).status().Annotate("fitness.memory"));
+  if (c.measure_points < 0 || !(c.measure_seconds >= 0))
+    return Status::InvalidArgument("measure.points, measure.seconds: wanted 0 or more");
   MOE_TRY(find_saliency(c.saliency).status().Annotate("guides.saliency"));
   if (!c.kept.empty()) MOE_TRY(budget_range("constraints.kept", c.kept, 1 << 20).status());
   if (!c.active.empty()) MOE_TRY(budget_range("constraints.active", c.active, 1 << 20).status());

@@ -59,7 +59,10 @@ struct EvolveConfig {
   uint32_t fresh_every = 0;
   std::string memory = "512MB";  // for what is known of prefixes
 
-  std::string device;                  // a name among `devices`, or as read_device() takes it; "": no limits
+  int measure_points = 64;  // of the front, with a clock, at the end
+  double measure_seconds = 60;
+
+  std::string device;                  // names among `devices`, or as read_device() takes them, comma between; "": no limits
   std::vector<DeviceProfile> devices;  // hardware_targets of the file
 };
 

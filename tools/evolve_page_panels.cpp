@@ -418,8 +418,12 @@ function addTable() {
         percent(gapOf(p))],
     ["perplexity", (p) => short(p.held_out.perplexity)], ["worst text", (p) => short(p.held_out.worst_domain_kl)],
     ["kept", (p) => percent(p.costs.kept_share)], ["k", (p) => short(p.costs.k_mean, 3)],
-    ["latency ms", (p) => short(p.costs.latency_ms, 3)],
-        ["tokens/s", (p) => p.measured ? short(p.measured.tokens_per_s, 3) : "–"],
+    ["modelled ms", (p) => short(p.costs.latency_ms, 3)],
+    ...known.some((p) => p.measured) ? [
+      ["measured ms", (p) => p.measured ? short(1e3 / p.measured.tokens_per_s, 3) : "–"],
+      ["modelled / measured", (p) => p.measured ? short(p.costs.latency_ms * p.measured.tokens_per_s / 1e3, 3) : "–"],
+      ["tokens/s", (p) => p.measured ? short(p.measured.tokens_per_s, 3) : "–"],
+      ["resident MB", (p) => p.measured ? short(p.measured.resident_bytes / 1e6, 3) : "–"]] : [],
     ...domains.map((d) => ["KL " + d, (p) => short(p.held_out.domain_kl[d])])];
   const kMost = 500, rows = [front.full, ...baselines, ...points].slice(0, kMost).map((p) => {
     const row = element("tr", {}, ...columns.map(([, of], i) => element("td", {textContent: of(p),
@@ -435,7 +439,9 @@ function addTable() {
   onChoice.push(mark);
   mark();
   main.append(panel("Held-out numbers", "Gap: held-out KL against selection KL; above 15 % is marked. " +
-    "Held-out text was read once, behind all decisions." +
+    "Held-out text was read once, behind all decisions. Modelled times are of " +
+    (front.device ? front.device.name : "the shipped profile edge") + "; measured ones of the machine that searched, masks on the " +
+    "full model's file." +
     (known.length > kMost ? " The first " + kMost + " of " + known.length + " are shown." : ""),
     element("div", {className: "scroll"}, element("table", {},
         element("thead", {}, element("tr", {}, ...columns.map(([name]) =>

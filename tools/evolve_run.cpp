@@ -11,6 +11,7 @@
 #include "tools/byte_size.h"
 #include "tools/device_file.h"
 #include "tools/evolve_choices.h"
+#include "tools/evolve_devices.h"
 #include "tools/evolve_front.h"
 #include "tools/evolve_report.h"
 #include "tools/evolve_seeds.h"
@@ -27,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 class Run {
  public:
   Run(Program& program, const EvolveConfig& config, const EvolveRunOptions& options)
-      : program_(program), config_(config), options_(options), folder_(config.out), threads_(program.n_threads()) {}
+      : program_(program), config_(config), options_(options), folder_(config.out) {}
 
   Status run() {
     MOE_TRY(open_folder());
@@ -75,39 +76,14 @@ class Run {
       domain_tokens_.push_back(tokens);
     }
     text_ = std::make_unique<TextData>(std::move(text));
-    return choose_device();
+    return choose_devices();
   }
 
-  Status choose_device() {
-    if (config_.device.empty()) return Status::Ok();
-    for (const DeviceProfile& d : config_.devices)
-      if (d.name == config_.device) device_ = d;
-    if (!device_) {
-      MOE_ASSIGN(device_, read_device(config_.device));
-    }
-    return Status::Ok();
-  }
-
-  // Limits of the settings, then those of the device where they say nothing.
-  Result<ObjectiveSet> objectives() const {
-    ObjectiveSet set;
-    for (const EvolveObjective& o : config_.objectives) {
-      MOE_ASSIGN(const ObjectiveDef* def, find_objective(o.name));
-      set.objectives.push_back(def);
-    }
-    set.limits = config_.limits;
-    const auto add = [&](const char* name, double limit) -> Status {
-      MOE_ASSIGN(const ObjectiveDef* def, find_objective(name));
-      for (const ObjectiveLimit& l : set.limits)
-        if (l.objective == def) return Status::Ok();
-      if (limit > 0) set.limits.push_back({def, limit});
-      return Status::Ok();
-    };
-    if (device_) {
-      MOE_TRY(add("resident-bytes", device_->memory_bytes));
-      MOE_TRY(add("latency", device_->target_latency_ms));
-    }
-    return set;
+  // What no routing could do on one of the devices is said before anything is measured.
+  Status choose_devices() {
+    MOE_ASSIGN(devices_, devices_of(config_));
+    for (const DeviceProfile& d : devices_) MOE_TRY(check_limits(*model_, config_, &d));
+    return devices_.empty() ? check_limits(*model_, config_, nullptr) : Status::Ok();
   }
 
   // --- The journal ---
@@ -122,9 +98,13 @@ class Run {
       else
         all[name] = Json::array({all[name], value});
     }
+    Json devices = Json::array();
+    for (const DeviceProfile& d : devices_) devices.push_back(Json::parse(to_json(d)));
     return {{"model", {{"name", model_->config().name}, {"hash", hash_to_hex(model_->hash())}}},
             {"texts", hash_to_hex(text_->hash())},
-            {"device", device_ ? Json::parse(to_json(*device_)) : Json(nullptr)},
+            {"device", devices_.size() == 1 ? devices[0]
+                       : devices.empty()    ? Json(nullptr)
+                                            : devices},
             {"settings", std::move(all)}};
   }
 
@@ -165,7 +145,7 @@ class Run {
     o.widths = config_.widths;
     o.score_tokens = config_.score_tokens, o.rungs = config_.rungs, o.fresh_every = config_.fresh_every;
     o.probe_tokens = config_.probe_tokens;
-    if (device_) o.device = *device_;
+    if (!devices_.empty()) o.device = devices_[0];
     if (!config_.questions.empty()) {
       if (!model_->tokenizer()) return model_->tokenizer_status().Annotate("the model has no tokenizer for questions");
       MOE_ASSIGN(Choices choices, read_choices(config_.questions, unescape(config_.question_layout), *model_->tokenizer()));
@@ -188,6 +168,7 @@ class Run {
     progress.reset();
     if (!made.ok()) return interrupted() ? interrupted_status() : made.status();
     fitness_ = *std::move(made);
+    log_ = std::make_unique<ConfirmedLog>(*fitness_);
     return Status::Ok();
   }
 
@@ -202,12 +183,12 @@ class Run {
       MOE_ASSIGN(crossovers, crossovers_by_name(crossovers, config_.crossovers));
     }
     MOE_ASSIGN(Variation variation, Variation::create(space, config_.breed, std::move(mutations), std::move(crossovers)));
-    MOE_ASSIGN(simple_, simple_points(config_, space, *fitness_, threads_, *pool_));
+    MOE_ASSIGN(simple_, simple_points(config_, space, *fitness_, *threads_, *pool_));
     MOE_ASSIGN(const std::vector<NamedGenome> given, given_points(config_, model_->routing_shape(), *pool_));
     const std::vector<Genome> seeds = allowed(space, given);
-    MOE_ASSIGN(ObjectiveSet set, objectives());
+    MOE_ASSIGN(ObjectiveSet set, search_objectives(config_, devices_));
     MOE_ASSIGN(search_, Search::create(std::move(space), std::move(variation), std::move(set), config_.search, seeds, pool_,
-                                       *fitness_, threads_));
+                                       *log_, *threads_));
     return write_analysis(analysis_of(fitness_->calibration(), text_->names(), search_->variation()), path("analysis.json"));
   }
 
@@ -230,6 +211,7 @@ class Run {
   Status replay() {
     for (const GenerationRecord& record : known_.generations) {
       if (const Status s = search_->replay(record); !s.ok()) return s.Annotate(journal_path());
+      log_->replayed(record);
       count(record);
     }
     if (!known_.generations.empty())
@@ -292,32 +274,87 @@ class Run {
   // --- The end ---
 
   Status finish() {
-    MOE_ASSIGN(std::vector<Candidate> front, search_->final_front());
+    MOE_ASSIGN(const FoundPoints found, found_points());
     FrontFacts facts;
     facts.config = &config_;
     facts.model = model_.get();
     facts.text = text_.get();
     facts.domain_tokens = domain_tokens_;
-    facts.device = device_;
+    facts.devices = devices_;
     facts.objectives = search_->objectives();
     facts.spent = spent_;
     facts.spent.seconds = seconds_;
-    MOE_ASSIGN(const FrontFile file, write_result(facts, *fitness_, front, simple_, config_.out));
+    MOE_ASSIGN(WrittenResult result, write_result(facts, *fitness_, found, simple_, config_.out));
     const std::string reason = interrupted() ? "interrupted" : search_end_name(search_->ended());
     const Json end = {{"reason", reason},
                       {"generations", search_->generation()},
-                      {"points", file.points.size()},
-                      {"chosen", chosen_point(config_, file)},
+                      {"points", result.front.points.size()},
+                      {"chosen", chosen_point(config_, result.front)},
                       {"seconds", seconds_}};
     MOE_TRY(journal_->append_end(end.dump()));
+    MOE_TRY(measure(result.front, found));
     if (const Result<ReportFacts> report = write_report({.folder = config_.out}); !report.ok())
       program_.warn("no report: " + report.status().message());
     if (program_.json())
-      print_json({{"out", config_.out}, {"end", end}, {"front", nlohmann::ordered_json::parse(to_json(file))}});
+      print_result(end, result);
     else
-      std::printf("%s# %s  %u generations, %zu points, %s: %s\n", front_table(file).c_str(), path("front.json").c_str(),
-                  search_->generation(), file.points.size(), format_duration(seconds_).c_str(), reason.c_str());
+      print_lines(end, result);
     return Status::Ok();
+  }
+
+  Result<FoundPoints> found_points() {
+    FoundPoints found;
+    MOE_ASSIGN(found.candidates, search_->final_front());
+    found.n_front = found.candidates.size();
+    if (devices_.size() <= 1) return found;
+    const std::span<const Candidate> all = log_->candidates();
+    const RoutingShape& shape = model_->routing_shape();
+    for (const DeviceProfile& d : devices_) {
+      MOE_ASSIGN(const ObjectiveSet set, objectives_for(config_, &d));
+      MOE_ASSIGN(const std::vector<size_t> front,
+                 device_front(all, set, d, shape, static_cast<size_t>(config_.search.archive)));
+      found.of_device.emplace_back();
+      for (const size_t i : front) {
+        const auto at = std::find_if(found.candidates.begin(), found.candidates.end(),
+                                     [&](const Candidate& c) { return hash(c.genome) == hash(all[i].genome); });
+        found.of_device.back().push_back(static_cast<size_t>(at - found.candidates.begin()));
+        if (at == found.candidates.end()) found.candidates.push_back(all[i]);
+      }
+      if (front.empty()) program_.warn("no point that was found keeps the limits of " + d.name);
+    }
+    return found;
+  }
+
+  // With a clock, in processes of their own. Model and threads are gone behind it: a process that forks has no others.
+  Status measure(FrontFile& front, const FoundPoints& found) {
+    if (config_.measure_points == 0 || interrupted()) return Status::Ok();
+    const MeasureOptions o{config_.measure_points, config_.measure_seconds, program_.n_threads()};
+    std::vector<MeasureItem> items =
+        items_to_measure(front, model_->routing_shape(), simple_, found, static_cast<size_t>(o.points));
+    search_.reset(), log_.reset(), fitness_.reset(), text_.reset(), threads_.reset(), model_.reset();
+    MOE_ASSIGN(const MeasureFacts facts, measure_items(program_, options_.model, items, o));
+    measured_ = measure_text(facts, o);
+    return write_front(front, path("front.json"));
+  }
+
+  void print_result(const Json& end, const WrittenResult& result) const {
+    nlohmann::ordered_json devices = nlohmann::ordered_json::array();
+    for (const auto& [file, front] : result.devices)
+      devices.push_back({{"name", front.device->name}, {"front", file}, {"points", front.points.size()}});
+    print_json({{"out", config_.out},
+                {"end", end},
+                {"measured", measured_},
+                {"devices", std::move(devices)},
+                {"front", nlohmann::ordered_json::parse(to_json(result.front))}});
+  }
+
+  void print_lines(const Json& end, const WrittenResult& result) const {
+    std::printf("%s", front_table(result.front).c_str());
+    for (const auto& [file, front] : result.devices)
+      std::printf("# %s  %zu points for %s\n", file.c_str(), front.points.size(), device_text(*front.device).c_str());
+    if (!measured_.empty()) std::printf("# measured: %s\n", measured_.c_str());
+    std::printf("# %s  %u generations, %zu points, %s: %s\n", path("front.json").c_str(), end["generations"].get<unsigned>(),
+                result.front.points.size(), format_duration(seconds_).c_str(), end["reason"].get<std::string>().c_str());
   }
 
   Program& program_;
@@ -330,13 +367,15 @@ class Run {
   std::unique_ptr<Model> model_;
   std::unique_ptr<TextData> text_;
   std::vector<int64_t> domain_tokens_;
-  std::optional<DeviceProfile> device_;
-  ThreadPool threads_;
+  std::vector<DeviceProfile> devices_;
+  std::unique_ptr<ThreadPool> threads_ = std::make_unique<ThreadPool>(program_.n_threads());
   std::unique_ptr<Fitness> fitness_;
+  std::unique_ptr<ConfirmedLog> log_;                              // what the search asks
   std::shared_ptr<GenePool> pool_ = std::make_shared<GenePool>();  // of the search too
   std::vector<NamedGenome> simple_;
   std::unique_ptr<Search> search_;
   FrontFile::Spent spent_;
+  std::string measured_;  // what was, for people
   Clock::time_point start_;
   double seconds_ = 0;  // of the search, before a resume too
 };

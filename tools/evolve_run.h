@@ -3,6 +3,7 @@
 //
 //   OUT/journal.jsonl   what was measured, generation by generation: the run goes on from it (evolution/journal.h)
 //   OUT/front.json      points beside the full model and baselines (front_file.h), written at the end
+//   OUT/front-edge.json  the same for each of several devices
 //   OUT/p00.json …      their topologies, the best by the first objective first
 //   OUT/analysis.json   loads and saliency in the full model, for the report (evolve_analysis.h)
 //   OUT/report.html     what was done and found, and matrix.png (evolve_report.h)

@@ -24,7 +24,7 @@ constexpr GroupDef kGroups[] = {
      "a target is a limit; weights choose a point at the end"},
     {"limits", false, "", "{resident-bytes: 2GB, latency: 12}", "of objectives: what misses them goes behind what keeps them"},
     {"hardware_targets", true, "name, memory, compute, target_latency", "[{name: edge, memory: 1GB, compute: int8}, …]",
-     "devices to choose from: edge, mobile, server with numbers of their own"},
+     "edge, mobile, server with numbers of their own: a front for each, or for those of device"},
 };
 
 const GroupDef* group_of(std::string_view name) {
@@ -203,12 +203,8 @@ Status TargetEntries::devices(EvolveConfig& c) const {
     MOE_ASSIGN(DeviceProfile device, device_from_json(to_json(d)));  // its latency after those numbers
     c.devices.push_back(std::move(device));
   }
-  if (c.device.empty() && c.devices.size() == 1) c.device = c.devices[0].name;
-  if (c.device.empty()) {
-    std::string names;
-    for (const DeviceProfile& d : c.devices) names += (names.empty() ? "" : ", ") + d.name;
-    return Status::InvalidArgument("hardware_targets: a search is for one device: --device-profile says which of " + names);
-  }
+  if (c.device.empty())
+    for (const DeviceProfile& d : c.devices) c.device += (c.device.empty() ? "" : ",") + d.name;
   return Status::Ok();
 }
 

@@ -8,7 +8,8 @@
 namespace moe::tools {
 namespace {
 
-double latency_of(const FrontPoint& p) {
+double modelled_latency(const FrontPoint& p) { return p.costs.latency_ms; }
+double measured_latency(const FrontPoint& p) {
   return p.measured && p.measured->tokens_per_s > 0 ? 1e3 / p.measured->tokens_per_s : p.costs.latency_ms;
 }
 double memory_of(const FrontPoint& p) { return p.costs.resident_bytes; }
@@ -75,7 +76,8 @@ Result<double> kept_share(const FrontFile& front, const FrontWish& wish) {
 Result<std::vector<Limit>> limits_of(const FrontFile& front, const FrontWish& wish) {
   std::vector<Limit> limits;
   if (wish.latency_ms)
-    limits.push_back({*wish.latency_ms, latency_of, latency_text, "moe-evolve --device-profile gives points a latency"});
+    limits.push_back({*wish.latency_ms, front.device ? modelled_latency : measured_latency, latency_text,
+                      "moe-evolve --device-profile gives points a latency"});
   if (!wish.memory.empty())
     limits.push_back({or_usage("--memory-limit", parse_bytes(wish.memory)), memory_of, format_bytes, "the front has no sizes"});
   if (!wish.kept.empty()) {

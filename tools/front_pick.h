@@ -30,7 +30,7 @@ struct FrontChoice {
 
 // Points and the full model are asked; of those that satisfy the wish, the one with the smallest KL on held-out text, or on
 // selection text where none was read. Usage errors where the wish makes no sense; kNotFound names the nearest point where none
-// satisfies it. Latency is the measured one where a point has it, else the modelled one.
+// satisfies it. Latency is that of the front's device; of a front without one the measured one, where a point has it.
 Result<FrontChoice> choose_point(const FrontFile& front, const FrontWish& wish);
 
 // Reads the file, chooses and says on stderr what and why.

@@ -13,7 +13,7 @@ namespace {
 struct RunArguments {
   EvolveRunOptions options;
   std::string config, objectives;
-  std::vector<std::string> texts, set, limits;
+  std::vector<std::string> texts, set, limits, devices;
   std::vector<std::pair<std::string, std::string>> settings;  // those with an option of their own
   bool describe = false;
 };
@@ -26,7 +26,6 @@ constexpr Shortcut kShortcuts[] = {
     {"-o,--out", "out", "folder for journal, front and topologies"},
     {"--kept", "constraints.kept", "experts kept in all: 50%, 64, 25%-50%"},
     {"--active", "constraints.active", "experts a token uses, summed over layers: 75%, 24, 50%-75%"},
-    {"--device-profile", "device", "edge, mobile, server, or a file of moe-bench calibrate: its memory and latency are limits"},
     {"--algorithm", "evolution.algorithm", "nsga2, nsga3; of one objective: genetic, level-switch"},
     {"--population", "evolution.population_size", "candidates of a generation"},
     {"--generations", "evolution.generations", "generations; default: 50, unless something else ends it"},
@@ -47,6 +46,11 @@ void add_run_command(CLI::App& app, RunArguments& a) {
       ->allow_extra_args(false);
   run->add_option("--objectives", a.objectives, "what should be small or large, comma between; default: kl,bytes-per-token");
   run->add_option("--limit", a.limits, "OBJECTIVE=VALUE, what misses it goes behind what keeps it; repeatable")
+      ->allow_extra_args(false);
+  run->add_option(
+         "--device-profile", a.devices,
+         "edge, mobile, server, or a file of moe-bench calibrate: its memory and latency are limits; repeatable, a front "
+         "for each")
       ->allow_extra_args(false);
   for (const Shortcut& s : kShortcuts)
     run->add_option_function<std::string>(
@@ -94,6 +98,9 @@ Status run_command(Program& program, RunArguments& a) {
   }
   add_texts(a.texts, entries);
   if (!a.objectives.empty()) add_objectives(a.objectives, entries);
+  std::string devices;
+  for (const std::string& name : a.devices) devices += (devices.empty() ? "" : ",") + name;
+  if (!devices.empty()) entries.push_back({"device", devices, "--device-profile"});
   for (const auto& [name, value] : a.settings) entries.push_back({name, value, name});
   for (const std::string& text : a.limits) {
     ConfigEntry limit = or_usage("--limit", parse_set(text));

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "evolution/baselines.h"
 #include "evolution/fitness.h"
 #include "evolution/local_searches.h"
@@ -17,7 +19,7 @@ using namespace test;
 constexpr double kNothing = 1e-6, kHarm = 1e-3;  // divergences, nats
 
 struct Planted {
-  Planted() {
+  explicit Planted(const ModelFile& file = planted_model()) : model(load_model(file.write(folder))) {
     TextDataOptions o;
     o.n_ctx = 40, o.block_tokens = 80;
     auto text = TextData::create(planted_text(20), o);
@@ -58,7 +60,7 @@ struct Planted {
   }
 
   TempFolder folder;
-  std::unique_ptr<Model> model = load_model(planted_model().write(folder));
+  std::unique_ptr<Model> model;
   std::unique_ptr<Fitness> fitness;
   std::unique_ptr<SearchSpace> space;
   ObjectiveSet objectives;
@@ -95,6 +97,35 @@ TEST_CASE("evolution finds what was planted") {
   CHECK((*search)->ended() == SearchEnd::kTarget);
   REQUIRE((*search)->archive().size() > 0);
   CHECK((*search)->archive()[0].evaluation.kl < kNothing);
+}
+
+TEST_CASE("of experts that are all alike none wins: every mask is as good, and a search has nothing to find") {
+  Planted p(identical_experts_model());
+  for (const Genome& g : {p.without({0, 1}, {0, 2}), p.without({6, 7}, {6, 7}), p.without({0, 1, 2, 3}, {}),
+                          kept_baseline("reap", p.input(), kPlantedKept, *p.pool).value(),
+                          kept_baseline("random", p.input(), kPlantedKept, *p.pool).value()})
+    CHECK(p.kl(g) < kNothing);
+  const Result<LocalResult> best = random_search(p.local(30));
+  REQUIRE_MESSAGE(best.ok(), best.status().message());
+  CHECK(std::abs(best->evaluation.kl - p.kl(p.without({0, 1}, {0, 2}))) < kNothing);
+}
+
+TEST_CASE("genes that change nothing, written out, leave every number of the model as it is") {
+  Planted p;
+  RoutingTopology t = full_topology(p.model->routing_shape());
+  for (size_t l = 0; l < t.layers.size(); ++l) {
+    const RoutingShape::Layer& s = p.model->routing_shape().layers[l];
+    const auto n = static_cast<size_t>(s.n_experts);
+    t.layers[l].bias.assign(n, 0), t.layers[l].width.assign(n, s.d_ff), t.layers[l].redirect.assign(n, -1);
+  }
+  const Genome genomes[] = {p.without({}, {}), genome_of(t, p.model->routing_shape(), *p.pool).value()};
+  Evaluation e[2];
+  REQUIRE(p.fitness->held_out(genomes, e).ok());
+  CHECK(e[1].kl == 0);
+  CHECK(e[1].worst_domain_kl == 0);
+  CHECK(e[1].nll == e[0].nll);
+  CHECK(e[1].layer_error == 0);
+  CHECK(e[1].resident_bytes == e[0].resident_bytes);
 }
 
 TEST_CASE("local searches keep the budget of experts, and level switches never find what was planted") {

@@ -109,6 +109,40 @@ check evolve_run_question_without_answer 1 err 'wrong.jsonl:3' err 'found no suc
 evolve "$model" "$@" -o "$work/unasked" --objectives accuracy,kl
 check evolve_run_accuracy_wants_questions 2 err 'accuracy: wanted files of questions'
 
+# Two devices, one search: each has a front, whose points are files of the same folder.
+two="--device-profile edge --device-profile mobile --objectives kl,latency"
+# shellcheck disable=SC2086  # options are words on purpose, here and below
+evolve "$model" "$@" $two -o "$work/devices" --generations 3
+check evolve_run_devices 0 out 'points for edge' out 'points for mobile'
+for device in edge mobile; do
+  try "$bin/moe-run" "$model" --front "$work/devices/front-$device.json" --target-latency 50 -p "The" -n 2 --temp 0
+  check "evolve_run_front_of_$device" 0 err 'nats a token on held-out text'
+done
+mkdir "$work/device_parts"
+head -n 2 "$work/devices/journal.jsonl" > "$work/device_parts/journal.jsonl"
+# shellcheck disable=SC2086
+evolve "$model" "$@" $two -o "$work/device_parts" --generations 3 --resume
+for file in front.json front-edge.json front-mobile.json; do
+  front_facts "$work/devices/$file" > "$work/a"
+  front_facts "$work/device_parts/$file" > "$work/b"
+  same "evolve_run_resumes_to_$file" "$work/b" "$work/a"
+done
+# shellcheck disable=SC2086
+evolve "$model" "$@" $two -o "$work/unreached" --limit latency=1e-9
+check evolve_run_impossible_latency 1 err 'device edge: latency: wanted at most' err 'without routed experts + '
+evolve "$model" "$@" -o "$work/unreached" --limit resident-bytes=1kB
+check evolve_run_impossible_memory 1 err 'resident-bytes: wanted at most 1.0' err 'experts kept'
+
+# Against the clock, at the end: what else the front says is the same.
+evolve "$model" "$@" -o "$work/clocked" --generations 2 --set measure.points=2 --set seeds.baselines=false
+check evolve_run_measures 0 out 'measured tok/s' out '# measured: 4 routings'
+is evolve_run_measured_numbers "$(grep -o '"measured":{"tokens_per_s":[0-9.]*[1-9]' "$work/clocked/front.json" | wc -l)" 4
+front_facts "$work/clocked/front.json" > "$work/a"
+evolve "$model" "$@" -o "$work/clocked" --generations 2 --set seeds.baselines=false --resume
+check evolve_run_measures_no_more 0
+front_facts "$work/clocked/front.json" > "$work/b"
+same evolve_run_measuring_changes_nothing "$work/b" "$work/a"
+
 # The form of others' files.
 cat > "$work/evolution.yaml" << EOF
 evolution: {population_size: 12, generations: 2, mutation_rate: 0.1, crossover_rate: 0.7, selection: {method: tournament, tournament_size: 3}}
@@ -127,8 +161,8 @@ if grep -q 'reads no YAML' "$work/err"; then
   echo "skip evolve_run_yaml this build has no yaml-cpp"
 else
   check evolve_run_yaml 0 err 'different units' out '"chosen": "p' out '"name": "mobile"'
-  evolve "$model" --config "$work/evolution.yaml" "$@"
-  check evolve_run_one_device 2 err 'which of edge, mobile'
+  evolve "$model" --config "$work/evolution.yaml" "$@" -o "$work/both"
+  check evolve_run_yaml_devices 0 out 'front-edge.json' out 'points for mobile: 500 MB'
   echo 'constraints: {min_expert_usage: 0.1}' > "$work/usage.yaml"
   evolve "$model" --config "$work/usage.yaml" "$@" -o "$work/never"
   check evolve_run_meaningless 2 err 'usage.yaml:1: constraints.min_expert_usage has no meaning here'
