@@ -1,5 +1,7 @@
-# For test scripts of moe-evolve, which source it behind program_checks.sh: a model that a forward pass takes no time of, texts, and
-# what counts of a run's files. Sets model, and the script's arguments to those of a search of small texts and small generations.
+# shellcheck shell=sh
+# shellcheck disable=SC2154,SC2086  # bin, work and run are of program_checks.sh; RUN is words on purpose
+# For test scripts of moe-evolve, which source it behind program_checks.sh: a model that a forward pass takes no time of, texts,
+# and what counts of a run's files. Sets model, and the script's arguments to those of a search of small texts and generations.
 
 # Trained for a moment, so that its experts differ.
 for file in README.md */README.md; do
@@ -15,7 +17,6 @@ set -- --set model.arch=qwen3moe --set model.name=toy --set "model.vocabulary=$w
 for setting in n_layer=2 d_model=32 n_head=2 n_kv_head=1 head_dim=16 n_expert=8 n_expert_used=2 d_ff_expert=32 d_ff=32 n_ctx_train=64; do
   set -- "$@" --set "model.settings.$setting"
 done
-# shellcheck disable=SC2154  # bin, work and run are of program_checks.sh
 try $run "$bin/moe-train" run "$@" -o "$work/trained" --steps 60 --seed 5 -t 1
 check model_is_trained 0
 # shellcheck disable=SC2034  # for those who source this

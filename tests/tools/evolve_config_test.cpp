@@ -85,6 +85,12 @@ TEST_CASE("The form of others' files means objectives, limits, budgets and devic
   CHECK(has(warnings[0], "different units"));
 }
 
+TEST_CASE("Every device of others' files gets a front, unless the options name some") {
+  const auto two = read({{"hardware_targets.0.name", "edge"}, {"hardware_targets.1.name", "server"}});
+  REQUIRE_MESSAGE(two.ok(), two.status().message());
+  CHECK(two->device == "edge,server");
+}
+
 TEST_CASE("Settings that mean nothing are refused where they stand, with what does instead") {
   CHECK(has(refusal({{"constraints.min_expert_usage", "0.1"}}), "test:3: constraints.min_expert_usage has no meaning here"));
   CHECK(has(refusal({{"evolution.populations", "9"}}), "test:3: unknown setting 'evolution.populations'; known: out, seed"));
@@ -100,7 +106,6 @@ TEST_CASE("Settings that mean nothing are refused where they stand, with what do
   CHECK(has(refusal({{"limits.latency", "2GB"}}), "wanted a number, found '2GB'"));
   CHECK(has(refusal({{"limits.resident-bytes", "much"}}), "wanted a size such as 2GB"));
   CHECK(has(refusal({{"hardware_targets.0.name", "toaster"}}), "wanted edge, mobile or server"));
-  CHECK(has(refusal({{"hardware_targets.0.name", "edge"}, {"hardware_targets.1.name", "server"}}), "which of edge, server"));
   CHECK(has(refusal({{"evolution.algorithm", "genetic"}}), "minimises one objective, found 2"));
   CHECK(has(refusal({{"constraints.kept", "half"}}), "wanted a number, a share or a range"));
   CHECK(has(refusal({{"texts.1.name", "a.txt"}, {"texts.1.file", "b.txt"}}), "wanted different names"));

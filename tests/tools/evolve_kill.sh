@@ -1,11 +1,11 @@
 #!/bin/sh
-# moe-evolve killed with SIGKILL at random moments, resumed until it is done: front, topologies and journal are those of a run that
-# nobody stopped.
+# moe-evolve killed with SIGKILL at random moments, resumed until it is done: front, topologies and journal are those of a run
+# that nobody stopped.
 #
 #   tests/tools/evolve_kill.sh [KILLS [SEED]]        default: 4 1; make bench-evolution-kills runs 200
 #
-# Moments are uniform over the length of the run. Every fourth run is hit within its first milliseconds, every third again in what
-# resumes it.
+# Moments are uniform over the length of the run. Every fourth run is hit within its first milliseconds, every third again in
+# what resumes it.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/program_checks.sh
