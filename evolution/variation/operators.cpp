@@ -28,8 +28,8 @@ Result<std::vector<Op>> rows_by_name(const std::vector<Op>& table, std::span<con
 std::vector<MutationOp> default_mutations() {
   return {add_connection(), remove_connection(), rewire_expert(),  level_switch_kept(), level_switch_ranked(),
           level_switch_k(), k_range(),           threshold_step(), temperature_step(),  bias_step(),
-          width_step(),     width_shift(),       redirect_edge(),  group_toggle(),      class_split(),
-          class_merge(),    layer_skip()};
+          width_step(),     width_shift(),       work_switch(),    redirect_edge(),     group_toggle(),
+          class_split(),    class_merge(),       layer_skip()};
 }
 
 std::vector<CrossoverOp> default_crossovers() {

@@ -69,6 +69,7 @@ MutationOp temperature_step();
 MutationOp bias_step();
 MutationOp width_step();
 MutationOp width_shift();
+MutationOp work_switch();
 MutationOp redirect_edge();
 MutationOp group_toggle();
 MutationOp class_split();

@@ -27,6 +27,7 @@
 #include "evolution/saliency.h"
 #include "evolution/search.h"
 #include "evolution/statistics.h"
+#include "evolution/streams.h"
 #include "models/train/token_file.h"
 #include "tests/evolution/planted.h"
 
@@ -189,6 +190,21 @@ class Trial {
       // What fits the space's budgets begins a search; a threshold or a width does where the limit is on FLOPs.
       seeds.push_back(*std::move(made));
     }
+    if (!by_kept) {  // what random search begins with as well
+      constexpr uint32_t kDrawn = 12, kOf = 32;
+      for (uint32_t i = 0; i < kDrawn; ++i) {
+        std::vector<Genome> drawn;
+        for (uint32_t j = 0; j < kOf; ++j) {
+          Rng rng = stream_of(seed_, Purpose::kFirstPopulation, 1, i * kOf + j);
+          drawn.push_back(must(random_candidate(space, work_, rng, *pool_)));
+        }
+        std::vector<Evaluation> screened(drawn.size());
+        must(fitness_.screen(drawn, screened));
+        const auto best = std::min_element(screened.begin(), screened.end(),
+                                           [](const auto& a, const auto& b) { return a.layer_error < b.layer_error; });
+        seeds.push_back(drawn[static_cast<size_t>(best - screened.begin())]);
+      }
+    }
     const Variation variation = must(Variation::create(space, {.mutate_more = a_.more}, mutations()));
     const auto metered = [&](bool shuffled = false) {
       return Metered(fitness_, static_cast<int>(model_.routing_shape().layers.size()), a_.score_tokens >= a_.select_tokens,
@@ -253,7 +269,7 @@ class Trial {
     const std::string wanted = !a_.mutations.empty() ? a_.mutations
                                : setting_.cut == 0   ? "rewire_expert,level_switch_kept,level_switch_ranked"
                                                      : "k_range,level_switch_k,threshold_step,temperature_step,bias_step,"
-                                                       "width_step,width_shift,layer_skip";
+                                                       "work_switch,layer_skip";
     std::vector<std::string> names;
     for (size_t at = 0; at <= wanted.size();) {
       const size_t end = std::min(wanted.find(',', at), wanted.size());
