@@ -531,11 +531,17 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   return record;
 }
 
-Result<std::vector<Candidate>> Search::final_front() {
+Result<std::vector<Candidate>> Search::final_front(std::span<const Genome> others) {
   std::vector<Candidate> front = archive_;
-  const std::vector<size_t> left = newcomers();
+  std::unordered_set<uint64_t> known;
+  for (const Candidate& c : archive_) known.insert(hash(c.genome));
   std::vector<Genome> asked;
-  for (const size_t slot : left) asked.push_back(population_[slot].genome);
+  for (const size_t slot : newcomers()) {
+    known.insert(hash(population_[slot].genome));
+    asked.push_back(population_[slot].genome);
+  }
+  for (const Genome& g : others)
+    if (satisfies(g, space_).ok() && known.insert(hash(g)).second) asked.push_back(g);
   std::vector<Evaluation> evaluations(asked.size());
   if (!asked.empty()) MOE_TRY(evaluator_.confirm(asked, evaluations));
   MOE_ASSIGN(const std::vector<Score> scores, scores_of(evaluations));

@@ -1,5 +1,6 @@
 #include "tools/evolve_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -36,6 +37,7 @@ void visit(C& c, V&& v) {
   v("evolution.elites", a.elites, kIdentity, "slots that the best keep, of one objective");
   v("evolution.divisions", a.divisions, kIdentity, "of each objective, for the directions of nsga3");
   v("evolution.oversample", s.oversample, kIdentity, "children bred and screened for each one that is scored");
+  v("evolution.learn", s.learn, kIdentity, "rank them by what earlier scores taught, too");
   v("evolution.keep", s.keep, kIdentity, "share of a generation that passes a cheap rung");
   v("evolution.archive", s.archive, kIdentity, "most points of the front");
   v("evolution.confirm", s.confirm, kIdentity, "most newcomers of a generation measured on the whole text");
@@ -84,13 +86,14 @@ struct List {
   const char* name;
   const char* meaning;
   std::vector<std::string> EvolveConfig::*values;
+  bool names;  // of operators, several with commas as well
 };
 constexpr List kLists[] = {
-    {"evolution.mutations", "operators by name; empty: all", &EvolveConfig::mutations},
-    {"evolution.crossovers", "operators by name; empty: all", &EvolveConfig::crossovers},
+    {"evolution.mutations", "operators by name, or one text with commas; empty: all", &EvolveConfig::mutations, true},
+    {"evolution.crossovers", "the same", &EvolveConfig::crossovers, true},
     {"questions.files", "for the objective accuracy: {\"question\", \"choices\", \"answer\": index} a line",
-     &EvolveConfig::questions},
-    {"seeds.topologies", "files that generation 0 has", &EvolveConfig::topologies},
+     &EvolveConfig::questions, false},
+    {"seeds.topologies", "files that generation 0 has", &EvolveConfig::topologies, false},
 };
 
 // What others' files say that means nothing here, and what does instead.
@@ -106,10 +109,15 @@ constexpr Meaningless kMeaningless[] = {
 
 Status apply_list(EvolveConfig& c, const List& l, const ConfigEntry& e) {
   std::vector<std::string>& values = c.*l.values;
-  if (e.name == l.name && e.value.empty())
+  if (e.name == l.name && e.value.empty()) {
     values.clear();
-  else
-    values.push_back(e.value);
+    return Status::Ok();
+  }
+  for (size_t at = 0; at <= e.value.size();) {
+    const size_t end = l.names ? std::min(e.value.find(',', at), e.value.size()) : e.value.size();
+    values.push_back(e.value.substr(at, end - at));
+    at = end + 1;
+  }
   return Status::Ok();
 }
 

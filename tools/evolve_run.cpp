@@ -304,7 +304,10 @@ class Run {
 
   Result<FoundPoints> found_points() {
     FoundPoints found;
-    MOE_ASSIGN(found.candidates, search_->final_front());
+    // Simple ways are measured for the table anyhow: where the search found nothing better, they are points.
+    std::vector<Genome> simple;
+    for (const NamedGenome& g : simple_) simple.push_back(g.genome);
+    MOE_ASSIGN(found.candidates, search_->final_front(simple));
     found.n_front = found.candidates.size();
     if (devices_.size() <= 1) return found;
     const std::span<const Candidate> all = log_->candidates();

@@ -39,8 +39,10 @@ struct Arguments {
   std::string model, csv, only;  // only: a part of a setting's name
   std::vector<std::string> texts;
   int seeds = 11, planted_seeds = 40, threads = 1;
-  double budget = 3e6;  // token · layers of a search behind the calibration
-  int score_tokens = 4096, select_tokens = 16384, test_tokens = 32768, calibration_tokens = 16384, sampled = 1024;
+  // Token · layers of a search behind the calibration; where FLOPs are limited, numbers, widths and thresholds are looked for,
+  // which are more than masks.
+  double budget = 6e6, work_budget = 1e7;
+  int score_tokens = 2048, select_tokens = 8192, test_tokens = 32768, calibration_tokens = 16384, sampled = 1024;
   int rungs = 1;
   int population = 16, oversample = 32;
   std::string algorithm = "genetic", mutations;  // mutations: names with commas between; empty: mutations()
@@ -255,11 +257,12 @@ class Trial {
     return must(SearchSpace::create(model_.routing_shape(), c, g));
   }
   double mean_k() const { return full_.k_mean; }
+  double budget() const { return setting_.cut > 0 ? a_.work_budget : a_.budget; }
 
   LocalSearch local(const SearchSpace& space, Metered& m) const {
     LocalSearch s;
     s.space = &space, s.objectives = &objectives_, s.evaluator = &m, s.pool = pool_.get();
-    s.seed = seed_, s.token_layers = a_.budget, s.children = a_.population, s.oversample = a_.oversample;
+    s.seed = seed_, s.token_layers = budget(), s.children = a_.population, s.oversample = a_.oversample;
     if (setting_.cut > 0) s.work = work_;
     return s;
   }
@@ -268,8 +271,8 @@ class Trial {
   std::vector<MutationOp> mutations() const {
     const std::string wanted = !a_.mutations.empty() ? a_.mutations
                                : setting_.cut == 0   ? "rewire_expert,level_switch_kept,level_switch_ranked"
-                                                     : "k_range,level_switch_k,threshold_step,temperature_step,bias_step,"
-                                                       "work_switch,layer_skip";
+                                                     : "k_range,level_switch_k,threshold_step,work_switch,width_step,"
+                                                       "width_shift";
     std::vector<std::string> names;
     for (size_t at = 0; at <= wanted.size();) {
       const size_t end = std::min(wanted.find(',', at), wanted.size());
@@ -286,7 +289,7 @@ class Trial {
     o.settings.children = static_cast<uint32_t>(a_.population);
     o.settings.population = a_.parents > 0 ? static_cast<uint32_t>(a_.parents) : o.settings.children;
     o.settings.crossover_rate = a_.crossover, o.learn = a_.learn != 0;
-    o.limits.evaluations = static_cast<uint64_t>(a_.budget);
+    o.limits.evaluations = static_cast<uint64_t>(budget());
     const auto search = must(Search::create(space, variation, objectives_, o, seeds, pool_, m, threads_));
     double rank_screen = 0, rank_learnt = 0;
     while (search->ended() == SearchEnd::kRunning) {
@@ -395,6 +398,7 @@ void verdict(const Setting& setting, const Table& table, int seeds) {
   against(table, best_of(table, {"random search", "random", "random-k", "frequency", "frequency-global"}), 0.90, seeds);
   against(table, best_of(table, {"greedy", "greedy-dp", "dp", "k-dp", "k-width-dp", "reap", "reap-global"}), 0.97, seeds);
   against(table, best_of(table, {"hill climb", "level switch"}), 1, seeds);
+  against(table, best_of(table, {"uniform-k", "threshold", "width", "k-width"}), 1, seeds);  // one number for all layers
   const char* reap = setting.cut > 0 ? "uniform-k" : "reap";
   if (table.count(reap))
     row(std::string("worst domain over that of ") + reap,
@@ -549,6 +553,8 @@ Arguments parse(int n, char** given) {
       *number->value = std::max(0, std::atoi(value()));
     } else if (arg == "--budget") {
       a.budget = std::atof(value());
+    } else if (arg == "--work-budget") {
+      a.work_budget = std::atof(value());
     } else if (arg == "--crossover") {
       a.crossover = std::atof(value());
     } else if (arg == "--more") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <functional>
@@ -61,6 +62,36 @@ TEST_CASE("two objectives: the archive is a front from the full model down, near
   for (size_t g = 1; g < records.size(); ++g)
     CHECK(records[g].statistics.hypervolume >= records[g - 1].statistics.hypervolume * 0.999);
   CHECK(records.back().statistics.hypervolume > records.front().statistics.hypervolume);
+}
+
+TEST_CASE("a final front has others' genomes where they are better and keep the constraints, once each") {
+  Setup setup;
+  setup.objectives = {"kl", "kept-share"}, setup.population = 48, setup.generations = 60;
+  PlantedSearch good(setup);
+  good.run();
+  const std::span<const Candidate> best = good.search->archive();
+  std::vector<Genome> others;
+  for (const Candidate& c : best) others.push_back(c.genome), others.push_back(c.genome);
+
+  setup.generations = 1, setup.seed = 2;
+  PlantedSearch poor(setup);
+  poor.run();
+  const std::vector<Candidate> alone = *poor.search->final_front(), front = *poor.search->final_front(others);
+  const auto times = [](std::span<const Candidate> in, const Candidate& c) {
+    return std::count_if(in.begin(), in.end(), [&](const Candidate& o) { return o.score.values == c.score.values; });
+  };
+  int gained = 0;
+  for (const Candidate& c : best) gained += times(alone, c) == 0 && times(front, c) == 1;
+  CHECK(gained >= 5);
+  for (const Candidate& a : front) {
+    CHECK(times(front, a) == 1);
+    for (const Candidate& b : front) CHECK_FALSE(dominates(a.score, b.score, 2));
+  }
+
+  setup.kept = 12;
+  PlantedSearch exact(setup);
+  exact.run();
+  for (const Candidate& c : *exact.search->final_front(others)) CHECK(satisfies(c.genome, exact.search->space()).ok());
 }
 
 TEST_CASE("1, 2 and 8 threads search alike") {

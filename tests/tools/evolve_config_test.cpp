@@ -130,6 +130,8 @@ TEST_CASE("Later settings win, and a list's name alone empties it") {
   REQUIRE(c->objectives.size() == 1);
   CHECK(c->objectives[0].name == "kl");
   CHECK(c->mutations == std::vector<std::string>{"bias"});
+  CHECK(read({{"evolution.mutations", "bias,k_range"}})->mutations == std::vector<std::string>{"bias", "k_range"});
+  CHECK(read({{"seeds.topologies.0", "a,b.json"}})->topologies == std::vector<std::string>{"a,b.json"});
   CHECK(warnings_of(*c).empty());  // a limit asks for less
   REQUIRE(read({{"objectives.0.name", "kl"}}).ok());
   CHECK(warnings_of(*read({{"objectives.0.name", "kl"}})).size() == 1);
