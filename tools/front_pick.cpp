@@ -4,6 +4,7 @@
 
 #include "models/routing.h"
 #include "tools/byte_size.h"
+#include "tools/zoo.h"
 
 namespace moe::tools {
 namespace {
@@ -135,9 +136,11 @@ Result<FrontChoice> choose_by_name(const FrontFile& front, const FrontWish& wish
 
 void add_front_options(CLI::App& app, FrontWish& w) {
   const char* group = "Evolved routing";
-  CLI::Option* front =
-      app.add_option("--front", w.front, "front.json of moe-evolve: use the topology of its best point that satisfies the rest")
-          ->group(group);
+  CLI::Option* front = app.add_option("--front", w.front,
+                                      "front.json of moe-evolve, or a model of the zoo for the front it came with: use the "
+                                      "topology of its best point that "
+                                      "satisfies the rest")
+                           ->group(group);
   CLI::Option* point = app.add_option("--point", w.point, "the point of this name instead")->needs(front)->group(group);
   for (CLI::Option* limit :
        {app.add_option("--target-latency", w.latency_ms, "milliseconds that a token may take")->check(CLI::PositiveNumber),
@@ -173,9 +176,11 @@ Result<FrontChoice> choose_point(const FrontFile& front, const FrontWish& wish) 
 }
 
 Result<FrontChoice> pick_from_front(const Program& program, const FrontWish& wish) {
-  MOE_ASSIGN(const FrontFile front, read_front(wish.front));
-  MOE_ASSIGN(FrontChoice choice, choose_point(front, wish));
-  std::fprintf(stderr, "%s: %s: %s\n", program.name().c_str(), wish.front.c_str(), choice.why.c_str());
+  FrontWish found = wish;
+  MOE_TRY(find_front(program, found.front));
+  MOE_ASSIGN(const FrontFile front, read_front(found.front));
+  MOE_ASSIGN(FrontChoice choice, choose_point(front, found));
+  std::fprintf(stderr, "%s: %s: %s\n", program.name().c_str(), found.front.c_str(), choice.why.c_str());
   return choice;
 }
 

@@ -11,7 +11,7 @@
 namespace moe::tools {
 
 struct FrontWish {
-  std::string front;  // file; "": no front
+  std::string front;  // file, or a name in the zoo; "": no front
   std::string point;  // by name; "": the best
   std::optional<double> latency_ms;
   std::string memory;  // "2GB"; "": any

@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMostCardBytes = size_t{1} << 20;
 constexpr size_t kMostSentence = 160;
+constexpr const char* kFront = "front.json";
 
 // Where the program lies, or "" where the system does not say.
 fs::path program_folder(const Program& program) {
@@ -47,7 +48,7 @@ std::vector<std::string> topologies_in(const fs::path& folder) {
   std::vector<std::string> paths;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().extension() == ".json") paths.push_back(it->path().string());
+    if (it->path().extension() == ".json" && it->path().filename() != kFront) paths.push_back(it->path().string());
   }
   std::sort(paths.begin(), paths.end());
   return paths;
@@ -94,6 +95,7 @@ void print_zoo_json(const std::vector<ZooModel>& models, const std::vector<std::
       row["error"] = l.damage;
     row["summary"] = m.summary;
     row["topologies"] = m.topologies;
+    if (!m.front.empty()) row["front"] = m.front;
     list.push_back(row);
   }
   print_json({{"models", list}, {"folders", folders}});
@@ -110,6 +112,25 @@ void print_zoo(const std::vector<ZooModel>& models) {
       table.row({m.name, "?", "?", "?", l.damage});
   }
   std::fputs(table.text().c_str(), stdout);
+}
+
+// The path of that member, where `given` is a name and no file has it.
+Status find_by_name(const Program& program, std::string& given, const char* what, std::string ZooModel::*path) {
+  std::error_code none;
+  const bool exists = fs::exists(given, none);
+  if (!could_be_name(given) || (exists && !fs::is_directory(given, none))) return Status::Ok();
+  const std::vector<std::string> folders = zoo_folders(program);
+  std::vector<ZooModel> models = zoo_models(folders);
+  std::erase_if(models, [&](const ZooModel& m) { return (m.*path).empty(); });
+  for (const ZooModel& m : models) {
+    if (m.name != given) continue;
+    given = m.*path;
+    return Status::Ok();
+  }
+  if (exists) return Status::Ok();  // opening it will say what is wrong with a folder
+  return Status::NotFound(
+      given + ": no such file, and no such " + what + " in a zoo\n  " +
+      (models.empty() ? "no zoo is in " + joined(folders, ", ") : "there are: " + joined(names_of(models), ", ")));
 }
 
 }  // namespace
@@ -144,7 +165,9 @@ std::vector<ZooModel> zoo_models(const std::vector<std::string>& folders) {
       const fs::path file = home / (name + ".gguf");
       std::error_code none;
       if (!could_be_name(name) || found.contains(name) || !fs::is_regular_file(file, none)) continue;
-      found[name] = {name, file.string(), sentence_of(home / "card.md", name), topologies_in(home / "topologies")};
+      const fs::path front = home / "topologies" / kFront;
+      found[name] = {name, file.string(), sentence_of(home / "card.md", name), topologies_in(home / "topologies"),
+                     fs::is_regular_file(front, none) ? front.string() : ""};
     }
   }
   std::vector<ZooModel> models;
@@ -153,21 +176,9 @@ std::vector<ZooModel> zoo_models(const std::vector<std::string>& folders) {
   return models;
 }
 
-Status find_model(const Program& program, std::string& model) {
-  std::error_code none;
-  const bool exists = fs::exists(model, none);
-  if (!could_be_name(model) || (exists && !fs::is_directory(model, none))) return Status::Ok();
-  const std::vector<std::string> folders = zoo_folders(program);
-  const std::vector<ZooModel> models = zoo_models(folders);
-  for (const ZooModel& m : models) {
-    if (m.name != model) continue;
-    model = m.path;
-    return Status::Ok();
-  }
-  if (exists) return Status::Ok();  // opening it will say what is wrong with a folder
-  return Status::NotFound(
-      model + ": no such file, and no such model in a zoo\n  " +
-      (models.empty() ? "no zoo is in " + joined(folders, ", ") : "there are: " + joined(names_of(models), ", ")));
+Status find_model(const Program& program, std::string& model) { return find_by_name(program, model, "model", &ZooModel::path); }
+Status find_front(const Program& program, std::string& front) {
+  return find_by_name(program, front, "model with a front", &ZooModel::front);
 }
 
 Status list_zoo(const Program& program) {

@@ -41,15 +41,15 @@ struct Arguments {
   int seeds = 11, planted_seeds = 40, threads = 1;
   // Token · layers of a search behind the calibration; where FLOPs are limited, numbers, widths and thresholds are looked for,
   // which are more than masks.
-  double budget = 6e6, work_budget = 1e7;
-  int score_tokens = 2048, select_tokens = 8192, test_tokens = 32768, calibration_tokens = 16384, sampled = 1024;
+  double budget = 5e6, work_budget = 8e6;
+  int score_tokens = 2048, select_tokens = 16384, test_tokens = 32768, calibration_tokens = 16384, sampled = 1024;
   int rungs = 1;
   int population = 16, oversample = 32;
   std::string algorithm = "genetic", mutations;  // mutations: names with commas between; empty: mutations()
   int parents = 4;                               // 0: as many as children
   double crossover = 0.5, more = 0.3;            // chance of a father, of each further mutation
   int guided = 1, baselines = 1, learn = 1, fresh = 1, first_seed = 1;
-  int controls = 3;  // seeds of the shuffled one
+  int controls = 2;  // seeds of the shuffled one
   std::string methods = "evolution,random search,level switch,hill climb";
 };
 

@@ -104,7 +104,9 @@ PlantedSearch::PlantedSearch(const Setup& s) : shape(planted_shape(s.layers)), t
   if (s.kept > 0) c.kept = IntRange{s.kept, s.kept};
   Result<SearchSpace> space = SearchSpace::create(shape, c);
   REQUIRE_MESSAGE(space.ok(), space.status().message());
-  Result<Variation> variation = Variation::create(*space);
+  std::vector<MutationOp> mutations = default_mutations();
+  if (!s.mutations.empty()) mutations = *mutations_by_name(mutations, s.mutations);
+  Result<Variation> variation = Variation::create(*space, {}, std::move(mutations));
   REQUIRE_MESSAGE(variation.ok(), variation.status().message());
   ObjectiveSet objectives;
   for (const char* name : s.objectives) objectives.objectives.push_back(*find_objective(name));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "evolution/search.h"
@@ -54,6 +55,7 @@ struct PlantedSearch {
     int threads = 1;
     uint32_t fresh_every = 0;
     bool learn = true;
+    std::vector<std::string> mutations;  // by name; empty: all
   };
   explicit PlantedSearch(const Setup& setup);
 

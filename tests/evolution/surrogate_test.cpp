@@ -169,7 +169,7 @@ TEST_CASE("scores on less text weigh less") {
 uint32_t generations_until_found(bool learn, uint64_t seed) {
   PlantedSearch::Setup setup;
   setup.layers = 6, setup.kept = 24, setup.algorithm = "genetic", setup.generations = 60, setup.seed = seed,
-  setup.learn = learn;
+  setup.learn = learn, setup.mutations = {"rewire_expert", "level_switch_kept", "level_switch_ranked"};
   PlantedSearch s(setup);
   const double wanted = s.truth.least_loss(24) + 1e-9;
   while (s.search->ended() == SearchEnd::kRunning) {

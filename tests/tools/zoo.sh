@@ -16,6 +16,7 @@ try "$bin/moe-inspect" synth "$zoo/tiny/tiny.gguf" --set n_layer=1 --set n_ctx_t
 check zoo_synth 0
 printf '# tiny: A small model of random weights.\n\nMore.\n' > "$zoo/tiny/card.md"
 echo '{}' > "$zoo/tiny/topologies/half.json"
+echo '{}' > "$zoo/tiny/topologies/front.json"
 head -c 100 "$zoo/tiny/tiny.gguf" > "$zoo/damaged/damaged.gguf"
 cp "$zoo/tiny/tiny.gguf" "$zoo/v1.5/v1.5.gguf"
 cp "$zoo/tiny/tiny.gguf" "$work/second/other/other.gguf"
@@ -32,7 +33,9 @@ lacks zoo_lists_only_models no-model
 lacks zoo_lists_only_names v1.5
 try "$bin/moe-run" --zoo --json
 check zoo_lists_as_json 0 out '"name": "tiny"' out '"arch": "olmoe"' out "\"path\": \"$zoo/tiny/tiny.gguf\"" \
-  out '"summary": "A small model of random weights."' out "$zoo/tiny/topologies/half.json" out '"error":'
+  out '"summary": "A small model of random weights."' out "$zoo/tiny/topologies/half.json" out '"error":' \
+  out "\"front\": \"$zoo/tiny/topologies/front.json\""
+is zoo_front_is_no_topology "$(grep -c 'topologies/front.json"' "$work/out")" 1
 
 try "$bin/moe-run" tiny -p Hello -n 2 --greedy
 check zoo_run 0 err "logits"
@@ -53,6 +56,10 @@ check zoo_eval 0
 try "$bin/moe-bench" tiny -p 8 -n 0 -r 1 -o json
 check zoo_bench 0 out "$zoo/tiny/tiny.gguf"
 
+try "$bin/moe-run" tiny --front tiny -p x
+check zoo_front_by_name 1 err "$zoo/tiny/topologies/front.json"
+try "$bin/moe-run" tiny --front other -p x
+check zoo_front_of_a_model_without_one 1 err "other: no such file, and no such model with a front" err "there are: tiny"
 try "$bin/moe-run" tinny -p x
 check zoo_unknown_name_lists_names 1 err "tinny: no such file" err "there are: " err "damaged" err "other"
 try "$bin/moe-run" ./tiny -p x
