@@ -78,7 +78,7 @@ Result<Score> ObjectiveSet::score(const Evaluation& evaluation) const {
     if (std::isnan(value)) return not_measured(*l.objective);
     score.violation += excess(l, value);
   }
-  return score;
+  return sum ? (*sum)(score) : score;
 }
 
 }  // namespace moe

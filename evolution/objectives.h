@@ -1,6 +1,7 @@
 // What a search minimises: a table of objectives, and limits that a candidate should keep.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 
 #include "evolution/evaluation.h"
 #include "evolution/score.h"
+#include "evolution/weighted_sum.h"
 
 namespace moe {
 
@@ -33,7 +35,9 @@ struct ObjectiveLimit {
 struct ObjectiveSet {
   std::vector<const ObjectiveDef*> objectives;  // 1 to kMostObjectives
   std::vector<ObjectiveLimit> limits;
+  std::optional<WeightedSum> sum;  // of all objectives: the only one then
 
+  int n_values() const { return sum ? 1 : static_cast<int>(objectives.size()); }  // of a score
   // Maximised values with their sign changed; the violation is the sum over limits of the relative excess. kDropped for dropped
   // evaluations; kInternal when a value that counts was not measured.
   Result<Score> score(const Evaluation& evaluation) const;

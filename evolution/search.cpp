@@ -127,7 +127,7 @@ Result<std::unique_ptr<Search>> Search::create(SearchSpace space, Variation vari
   if (options.archive < 1) return refuse("archive", "at least 1");
   if (options.confirm < 1) return refuse("confirm", "at least 1");
   options.settings.seed = options.seed;
-  options.settings.n_objectives = static_cast<int>(objectives.objectives.size());
+  options.settings.n_objectives = objectives.n_values();
   MOE_ASSIGN(auto algorithm, make_algorithm(options.algorithm, options.settings));
   MOE_ASSIGN(Termination termination, Termination::make(options.limits));
   const auto children = uint64_t{algorithm->options().children} * static_cast<uint64_t>(options.oversample);
@@ -378,8 +378,11 @@ SearchStatistics Search::statistics(uint64_t duplicates) const {
   for (size_t m = 0; m < static_cast<size_t>(n); ++m) {
     double best = std::numeric_limits<double>::quiet_NaN();
     for (const Objectives& p : points) best = std::isnan(best) ? p[m] : std::min(best, p[m]);
-    s.best.push_back(objectives_.objectives[m]->maximise ? -best : best);
+    if (!objectives_.sum) s.best.push_back(objectives_.objectives[m]->maximise ? -best : best);
   }
+  if (objectives_.sum)
+    for (const ObjectiveDef* o : objectives_.objectives)
+      s.best.push_back(archive_.empty() ? std::numeric_limits<double>::quiet_NaN() : o->value(archive_[0].evaluation));
   double box = 1;
   for (size_t m = 0; m < static_cast<size_t>(n); ++m) box *= reference_[m] - ideal_[m];
   s.hypervolume = points.empty() ? 0 : hypervolume(points, reference_, n) / box;

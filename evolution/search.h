@@ -43,7 +43,8 @@ struct Candidate {
 };
 
 struct SearchStatistics {
-  std::vector<double> best;    // (n_objectives) of the archive, in the objective's unit; NaN while it is empty
+  std::vector<double> best;    // (n_objectives) of the archive, in the objective's unit; of a weighted sum its best candidate's
+                               // values; NaN while it is empty
   double hypervolume = 0;      // of the archive, 1: as much as a point that has the best of generation 0 everywhere
   double diversity = 0;        // connections in which two of the population differ, mean, as a share of all
   uint64_t unique_layers = 0;  // blocks in the population
@@ -112,7 +113,7 @@ class Search {
   static void archive_best(std::vector<Candidate>& archive, int n_objectives, size_t most);
   void set_reference(std::span<const Score> scores);
   SearchStatistics statistics(uint64_t duplicates) const;
-  int n_objectives() const { return static_cast<int>(objectives_.objectives.size()); }
+  int n_objectives() const { return objectives_.n_values(); }
 
   SearchSpace space_;
   Variation variation_;

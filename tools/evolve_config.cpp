@@ -141,6 +141,8 @@ Status apply(EvolveConfig& c, TargetEntries& targets, const ConfigEntry& e) {
   return Status::Ok();
 }
 
+bool knows_one_objective(const std::string& algorithm) { return algorithm == "genetic" || algorithm == "level-switch"; }
+
 Status check(const EvolveConfig& c) {
   if (c.out.empty()) return Status::InvalidArgument("out: wanted the folder that the search writes to");
   if (c.texts.empty()) return Status::InvalidArgument("texts: wanted at least one, -f NAME=FILE");
@@ -148,11 +150,11 @@ Status check(const EvolveConfig& c) {
     for (size_t j = 0; j < i; ++j)
       if (c.texts[i].name == c.texts[j].name)
         return Status::InvalidArgument("texts: wanted different names, found '" + c.texts[i].name + "' twice");
-  const bool one = c.objectives.size() == 1;
-  if (!one && (c.search.algorithm == "genetic" || c.search.algorithm == "level-switch"))
+  const bool one = c.objectives.size() == 1 || weights_count(c);
+  if (!one && knows_one_objective(c.search.algorithm))
     return Status::InvalidArgument("evolution.algorithm: " + c.search.algorithm + " minimises one objective, found " +
                                    std::to_string(c.objectives.size()) +
-                                   "; nsga2 finds the front, and weights choose a point of it");
+                                   "; with weights it minimises their sum, nsga2 finds the front");
   if (!one && !std::isnan(c.target))
     return Status::InvalidArgument("stop.target: wanted one objective, found " + std::to_string(c.objectives.size()));
   std::vector<const ObjectiveDef*> measured;
@@ -189,6 +191,11 @@ void settle(EvolveConfig& c) {
 
 }  // namespace
 
+bool weights_count(const EvolveConfig& c) {
+  return knows_one_objective(c.search.algorithm) && c.objectives.size() > 1 &&
+         std::all_of(c.objectives.begin(), c.objectives.end(), [](const EvolveObjective& o) { return o.weight.has_value(); });
+}
+
 Result<EvolveConfig> read_evolve_config(std::span<const ConfigEntry> entries) {
   EvolveConfig c;
   TargetEntries targets;
@@ -217,7 +224,8 @@ std::vector<std::pair<std::string, std::string>> identity_of(const EvolveConfig&
   });
   for (const List& l : kLists)
     for (const std::string& value : config.*l.values) all.emplace_back(l.name, value);
-  for (const EvolveObjective& o : config.objectives) all.emplace_back("objectives", o.name);
+  for (const EvolveObjective& o : config.objectives)
+    all.emplace_back("objectives", o.name + (weights_count(config) ? " · " + show_value(*o.weight) : ""));
   for (const ObjectiveLimit& l : config.limits)
     all.emplace_back("limits." + std::string(l.objective->name), show_value(l.limit));
   for (const EvolveText& t : config.texts) all.emplace_back("texts", t.name);

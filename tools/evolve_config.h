@@ -18,7 +18,7 @@ namespace moe::tools {
 
 struct EvolveObjective {
   std::string name;              // of objectives.h
-  std::optional<double> weight;  // among the points of the front; all or none have one
+  std::optional<double> weight;  // among the points of the front, or of the sum; all or none have one
 };
 
 struct EvolveText {
@@ -77,6 +77,9 @@ std::string describe_evolve_config();
 // What makes a search the one it is: where it ends, and where its files are, is left out. A journal is only gone on with under
 // the same.
 std::vector<std::pair<std::string, std::string>> identity_of(const EvolveConfig& config);
+
+// Whether the search minimises the weighted sum of its objectives: with an algorithm that knows only one.
+bool weights_count(const EvolveConfig& config);
 
 // "50%", "64", "25%-50%" of `total`: a share means the nearest whole number. `name` opens the messages.
 Result<IntRange> budget_range(const std::string& name, const std::string& text, int64_t total);

@@ -187,9 +187,28 @@ class Run {
     MOE_ASSIGN(const std::vector<NamedGenome> given, given_points(config_, model_->routing_shape(), *pool_));
     const std::vector<Genome> seeds = allowed(space, given);
     MOE_ASSIGN(ObjectiveSet set, search_objectives(config_, devices_));
+    if (weights_count(config_)) {
+      MOE_ASSIGN(set.sum, sum_of(set));
+    }
     MOE_ASSIGN(search_, Search::create(std::move(space), std::move(variation), std::move(set), config_.search, seeds, pool_,
                                        *log_, *threads_));
     return write_analysis(analysis_of(fitness_->calibration(), text_->names(), search_->variation()), path("analysis.json"));
+  }
+
+  // Of shares of what the full model scores; where that is 0, as of its divergence from itself, the unit counts.
+  Result<WeightedSum> sum_of(const ObjectiveSet& set) {
+    if (devices_.size() > 1)
+      return Status::InvalidArgument("weights: wanted one device for a sum, found " + std::to_string(devices_.size()) +
+                                     "; nsga2 finds a front for each");
+    Evaluation full;
+    MOE_TRY(fitness_->confirm({&simple_.front().genome, 1}, {&full, 1}));
+    std::vector<double> weights, baseline;
+    for (size_t m = 0; m < set.objectives.size(); ++m) {
+      const double value = std::fabs(set.objectives[m]->value(full));
+      weights.push_back(*config_.objectives[m].weight);
+      baseline.push_back(value > 0 ? value : 1);
+    }
+    return WeightedSum::make(weights, baseline);
   }
 
   // Those that repair can bring to the budgets; all, for the search to refuse, where there are none.

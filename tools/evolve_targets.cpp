@@ -21,7 +21,7 @@ struct GroupDef {
 constexpr GroupDef kGroups[] = {
     {"texts", true, "name, file", "[{name: …, file: a.txt}, …]", "kinds of text: plain, .jsonl, or .tok of moe-train tokens"},
     {"objectives", true, "name, weight, target", "[{name: kl}, {name: latency, weight: 0.2, target: 10}, …]",
-     "a target is a limit; weights choose a point at the end"},
+     "a target is a limit; weights choose a point at the end, or are what genetic and level-switch minimise the sum of"},
     {"limits", false, "", "{resident-bytes: 2GB, latency: 12}", "of objectives: what misses them goes behind what keeps them"},
     {"hardware_targets", true, "name, memory, compute, target_latency", "[{name: edge, memory: 1GB, compute: int8}, …]",
      "edge, mobile, server with numbers of their own: a front for each, or for those of device"},
@@ -255,9 +255,10 @@ std::vector<std::string> warnings_of(const EvolveConfig& c) {
   }
   if (units.size() > 1)
     warnings.push_back(
-        "weights of objectives with different units: each counts as a share of the full model's value, and which share is "
-        "worth "
-        "which is your choice; the search finds the whole front, weights only choose a point of it");
+        std::string("weights of objectives with different units: each counts as a share of the full model's value, and which "
+                    "share is worth which is your choice; ") +
+        (weights_count(c) ? "nsga2 finds the whole front"
+                          : "the search finds the whole front, weights only choose a point of it"));
   const bool sized = std::any_of(c.objectives.begin(), c.objectives.end(), [](const EvolveObjective& o) {
     const auto def = find_objective(o.name);
     return def.ok() && (*def)->tier == Tier::kScreen && o.name != "layer-error";

@@ -110,6 +110,8 @@ PlantedSearch::PlantedSearch(const Setup& s) : shape(planted_shape(s.layers)), t
   REQUIRE_MESSAGE(variation.ok(), variation.status().message());
   ObjectiveSet objectives;
   for (const char* name : s.objectives) objectives.objectives.push_back(*find_objective(name));
+  const std::vector<double> ones(s.weights.size(), 1);
+  if (!s.weights.empty()) objectives.sum = *WeightedSum::make(s.weights, ones);
   SearchOptions o;
   o.seed = s.seed, o.algorithm = s.algorithm, o.settings.population = s.population;
   if (s.algorithm != "level-switch") o.settings.children = s.population;

@@ -56,6 +56,7 @@ struct PlantedSearch {
     uint32_t fresh_every = 0;
     bool learn = true;
     std::vector<std::string> mutations;  // by name; empty: all
+    std::vector<double> weights;         // of the objectives' sum; empty: no sum
   };
   explicit PlantedSearch(const Setup& setup);
 

@@ -64,6 +64,30 @@ TEST_CASE("two objectives: the archive is a front from the full model down, near
   CHECK(records.back().statistics.hypervolume > records.front().statistics.hypervolume);
 }
 
+TEST_CASE("a weighted sum of objectives is minimised as one") {
+  for (const char* algorithm : {"genetic", "level-switch"}) {
+    CAPTURE(algorithm);
+    Setup setup;
+    setup.objectives = {"kl", "kept-share"}, setup.weights = {1, 2.5}, setup.algorithm = algorithm, setup.generations = 120;
+    if (setup.algorithm == "level-switch") setup.population = 1;
+    PlantedSearch s(setup);
+    const std::vector<GenerationRecord> records = s.run();
+    double least = 1e9;
+    int best_kept = 0;
+    for (int kept = 6; kept <= 24; ++kept)
+      if (const double sum = s.truth.least_loss(kept) + 2.5 * kept / 24; sum < least) least = sum, best_kept = kept;
+    REQUIRE(best_kept > 6);  // neither end
+    REQUIRE(best_kept < 24);
+    REQUIRE(s.search->archive().size() == 1);
+    const Candidate& found = s.search->archive()[0];
+    CHECK(found.score.values[0] == doctest::Approx(least).epsilon(1e-9));
+    const std::vector<double>& told = records.back().statistics.best;
+    REQUIRE(told.size() == 2);
+    CHECK(told[0] == found.evaluation.kl);
+    CHECK(told[1] == found.evaluation.kept_share);
+  }
+}
+
 TEST_CASE("a final front has others' genomes where they are better and keep the constraints, once each") {
   Setup setup;
   setup.objectives = {"kl", "kept-share"}, setup.population = 48, setup.generations = 60;

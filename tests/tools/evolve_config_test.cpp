@@ -165,6 +165,27 @@ TEST_CASE("What a search is does not depend on where it ends or what it leaves w
   CHECK(identity_of(*read({{"constraints.kept", "50%"}, {"evolution.mutations.0", "bias"}})) != base);
 }
 
+TEST_CASE("Weights are of a sum where the algorithm knows one objective, else they choose a point at the end") {
+  const auto weighted = [](const char* algorithm, const char* weight) {
+    return read({{"evolution.algorithm", algorithm},
+                 {"objectives.0.name", "kl"},
+                 {"objectives.0.weight", "1"},
+                 {"objectives.1.name", "latency"},
+                 {"objectives.1.weight", weight}});
+  };
+  for (const char* one : {"genetic", "level-switch"}) {
+    REQUIRE_MESSAGE(weighted(one, "2").ok(), weighted(one, "2").status().message());
+    CHECK(weights_count(*weighted(one, "2")));
+    CHECK(identity_of(*weighted(one, "2")) != identity_of(*weighted(one, "3")));
+  }
+  REQUIRE(weighted("nsga2", "2").ok());
+  CHECK_FALSE(weights_count(*weighted("nsga2", "2")));
+  CHECK(identity_of(*weighted("nsga2", "2")) == identity_of(*weighted("nsga2", "3")));
+  REQUIRE(read({{"evolution.algorithm", "genetic"}, {"objectives.0.name", "kl"}, {"objectives.0.weight", "1"}}).ok());
+  CHECK_FALSE(
+      weights_count(*read({{"evolution.algorithm", "genetic"}, {"objectives.0.name", "kl"}, {"objectives.0.weight", "1"}})));
+}
+
 TEST_CASE("Every setting of the description is one that is read") {
   const std::string text = describe_evolve_config();
   size_t begin = 0, lines = 0;

@@ -46,6 +46,14 @@ sed '2s/"generation":0/"generation":1/' "$work/parts/journal.jsonl" > "$work/jou
 evolve "$model" "$@" -o "$work/parts" --generations 6 --resume
 check evolve_run_refuses_damage 1 err 'journal.jsonl'
 
+# Weights are of a sum where the algorithm knows one objective.
+evolve "$model" "$@" -o "$work/sum" --generations 4 --algorithm genetic --objectives kl,kept-share --set objectives.0.weight=1 \
+  --set objectives.1.weight=0.5
+check evolve_run_weighted_sum 0 err 'nsga2 finds the whole front' out '4 generations, 1 points'
+evolve "$model" "$@" -o "$work/sum" --generations 5 --algorithm genetic --objectives kl,kept-share --set objectives.0.weight=1 \
+  --set objectives.1.weight=0.6 --resume
+check evolve_run_weighted_sum_is_what_a_search_is 1 err '0.6'
+
 # A budget of forwards: what an earlier process spent is counted as if this one had, with what is known of prefixes.
 set -- "$@" --set fitness.fresh_every=2 --set fitness.memory=20KB
 evolve "$model" "$@" -o "$work/budget" --budget 30000
