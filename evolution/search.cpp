@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <unordered_set>
@@ -537,11 +538,13 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
 Result<std::vector<Candidate>> Search::final_front(std::span<const Genome> others) {
   std::vector<Candidate> front = archive_;
   std::unordered_set<uint64_t> known;
+  size_t n_found = front.size();
   for (const Candidate& c : archive_) known.insert(hash(c.genome));
   std::vector<Genome> asked;
   for (const size_t slot : newcomers()) {
     known.insert(hash(population_[slot].genome));
     asked.push_back(population_[slot].genome);
+    ++n_found;
   }
   for (const Genome& g : others)
     if (satisfies(g, space_).ok() && known.insert(hash(g)).second) asked.push_back(g);
@@ -549,7 +552,13 @@ Result<std::vector<Candidate>> Search::final_front(std::span<const Genome> other
   if (!asked.empty()) MOE_TRY(evaluator_.confirm(asked, evaluations));
   MOE_ASSIGN(const std::vector<Score> scores, scores_of(evaluations));
   for (size_t i = 0; i < asked.size(); ++i) front.push_back({asked[i], evaluations[i], scores[i]});
+  // Crowds thin out among what was found; none of the others is missed behind it.
+  std::vector<Candidate> added(std::make_move_iterator(front.begin() + static_cast<std::ptrdiff_t>(n_found)),
+                               std::make_move_iterator(front.end()));
+  front.resize(n_found);
   archive_best(front, n_objectives(), static_cast<size_t>(options_.archive));
+  for (Candidate& c : added) front.push_back(std::move(c));
+  archive_best(front, n_objectives(), front.size());
   return front;
 }
 

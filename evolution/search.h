@@ -93,8 +93,8 @@ class Search {
   // Feasible and not dominated by one another, measured on the whole selection text; ascending by the first objective.
   std::span<const Candidate> archive() const { return archive_; }
   // The front that ends a run: the archive, what of the population's first front was never confirmed, and those of `others`
-  // (baselines, say) that satisfy the constraints, as far as none dominates another. Measures those that are not in the
-  // archive.
+  // (baselines, say) that satisfy the constraints, as far as none dominates another: at most options().archive and as many
+  // more as `others`. Measures those that are not in the archive.
   Result<std::vector<Candidate>> final_front(std::span<const Genome> others = {});
 
  private:

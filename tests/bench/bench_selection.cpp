@@ -168,7 +168,7 @@ class Trial {
 
   void run(Table& table, bool control) {
     const bool by_kept = setting_.cut == 0;
-    const SearchSpace space = make_space(by_kept);
+    const SearchSpace space = make_space(by_kept, a_.guided != 0);
     const BaselineInput input{&space, &fitness_.calibration(), &fitness_.gram(), fitness_.layer_weights(), &threads_, seed_};
     std::vector<Genome> seeds;
     Genome reap;
@@ -234,16 +234,17 @@ class Trial {
       Metered m = metered();
       evolve(table, "evolution", space, variation, m, seeds);
     }
-    if (control) {
+    if (control) {  // guides would know what measurements cannot tell
       Metered m = metered(true);
-      evolve(table, "shuffled", space, variation, m, {});
+      const SearchSpace blind = make_space(by_kept, false);
+      evolve(table, "shuffled", blind, must(Variation::create(blind, {.mutate_more = a_.more}, mutations())), m, {});
     }
   }
 
  private:
   bool wanted(std::string_view name) const { return a_.methods.find(name) != std::string::npos; }
 
-  SearchSpace make_space(bool by_kept) const {
+  SearchSpace make_space(bool by_kept, bool guided) const {
     Constraints c;
     if (by_kept) {
       c.kept = IntRange{kept_, kept_};
@@ -253,7 +254,7 @@ class Trial {
     c.classes = 1;
     c.narrowest = fitness_.gram().has_widths() && !by_kept ? 1 : kQuarters;
     Guides g;
-    if (a_.guided) g.saliency = saliency_table(*must(find_saliency("reap")), fitness_.calibration());
+    if (guided) g.saliency = saliency_table(*must(find_saliency("reap")), fitness_.calibration());
     return must(SearchSpace::create(model_.routing_shape(), c, g));
   }
   double mean_k() const { return full_.k_mean; }

@@ -115,7 +115,7 @@ PlantedSearch::PlantedSearch(const Setup& s) : shape(planted_shape(s.layers)), t
   SearchOptions o;
   o.seed = s.seed, o.algorithm = s.algorithm, o.settings.population = s.population;
   if (s.algorithm != "level-switch") o.settings.children = s.population;
-  o.limits.generations = s.generations, o.learn = s.learn;
+  o.limits.generations = s.generations, o.learn = s.learn, o.archive = s.archive;
   Result<std::unique_ptr<Search>> made =
       Search::create(*std::move(space), *std::move(variation), objectives, o, {}, pool, truth, threads);
   REQUIRE_MESSAGE(made.ok(), made.status().message());

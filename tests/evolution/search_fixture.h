@@ -55,6 +55,7 @@ struct PlantedSearch {
     int threads = 1;
     uint32_t fresh_every = 0;
     bool learn = true;
+    int archive = 64;
     std::vector<std::string> mutations;  // by name; empty: all
     std::vector<double> weights;         // of the objectives' sum; empty: no sum
   };

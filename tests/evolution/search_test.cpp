@@ -97,7 +97,7 @@ TEST_CASE("a final front has others' genomes where they are better and keep the 
   std::vector<Genome> others;
   for (const Candidate& c : best) others.push_back(c.genome), others.push_back(c.genome);
 
-  setup.generations = 1, setup.seed = 2;
+  setup.generations = 1, setup.seed = 2, setup.archive = 4;
   PlantedSearch poor(setup);
   poor.run();
   const std::vector<Candidate> alone = *poor.search->final_front(), front = *poor.search->final_front(others);
@@ -107,6 +107,9 @@ TEST_CASE("a final front has others' genomes where they are better and keep the 
   int gained = 0;
   for (const Candidate& c : best) gained += times(alone, c) == 0 && times(front, c) == 1;
   CHECK(gained >= 5);
+  for (const Candidate& c : best)  // none of them is beside the front and better
+    CHECK((times(front, c) == 1 ||
+           std::any_of(front.begin(), front.end(), [&](const Candidate& o) { return dominates(o.score, c.score, 2); })));
   for (const Candidate& a : front) {
     CHECK(times(front, a) == 1);
     for (const Candidate& b : front) CHECK_FALSE(dominates(a.score, b.score, 2));
