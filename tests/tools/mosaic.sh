@@ -44,3 +44,15 @@ at_most mosaic_knows_english "$full" 4.3 # a vocabulary of 6,144: knowing nothin
 at_most mosaic_serves_2_experts "$(nll --experts 2)" "$(echo "$full" | awk '{ print $1 + 0.1 }')"
 at_most mosaic_serves_half_width "$(nll --width 0.5)" "$(echo "$full" | awk '{ print $1 + 0.15 }')"
 at_most mosaic_serves_both "$(nll --experts 2 --width 0.5)" "$(echo "$full" | awk '{ print $1 + 0.2 }')"
+
+# The routings that were evolved for it, under masks and as files of their own.
+try "$bin/moe-run" --zoo --json
+check mosaic_has_a_front 0 out 'mosaic/topologies/front.json"'
+at_most mosaic_evolved_to_14_MB "$(nll --front mosaic --memory-limit 14MB)" "$(echo "$full" | awk '{ print $1 + 0.1 }')"
+evolved=$(nll --front mosaic --memory-limit 11MB)
+at_most mosaic_evolved_to_11_MB "$evolved" "$(echo "$full" | awk '{ print $1 + 0.25 }')"
+try "$bin/moe-quantize" mosaic "$work/small.gguf" --front mosaic --memory-limit 11MB
+check mosaic_file_of_11_MB 0
+is mosaic_file_is_at_most_11_MB "$(($(wc -c < "$work/small.gguf") <= 11300000))" 1 # with 0.2 MB of vocabulary
+try "$bin/moe-eval" "$work/small.gguf" -f "$work/text" --ctx 128 --json
+is mosaic_file_says_what_masks_say "$(sed -n 's/^ *"nll": \([^,]*\),*$/\1/p' "$work/out" | head -n 1)" "$evolved"
