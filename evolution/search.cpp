@@ -346,6 +346,7 @@ void Search::archive_best(std::vector<Candidate>& archive, int n_objectives, siz
     front.erase(front.begin() + (std::min_element(room.begin(), room.end()) - room.begin()));
   }
   std::vector<Candidate> kept;
+  kept.reserve(front.size());
   for (const uint32_t i : front) kept.push_back(std::move(archive[i]));
   std::stable_sort(kept.begin(), kept.end(),
                    [](const Candidate& a, const Candidate& b) { return a.score.values[0] < b.score.values[0]; });
@@ -479,7 +480,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   // What the algorithm makes of it, tried on a copy of its state so that a failure further on leaves no trace.
   ByteWriter before;
   algorithm_->save(before);
-  const auto undo = [&](Status failed) {
+  const auto undo = [&](const Status& failed) {
     ByteReader saved(before.bytes());
     const Status restored = algorithm_->restore(saved);
     return restored.ok() ? failed : restored;
@@ -498,6 +499,7 @@ Result<GenerationRecord> Search::advance(const GenerationRecord* known, double s
   std::vector<size_t> fresh = newcomers();
   if (fresh.size() > static_cast<size_t>(options_.confirm)) fresh.resize(static_cast<size_t>(options_.confirm));
   std::vector<Genome> asked;
+  asked.reserve(fresh.size());
   for (const size_t slot : fresh) asked.push_back(population_[slot].genome);
   std::swap(population_, next);
   record.confirmed.resize(asked.size());

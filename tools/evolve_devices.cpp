@@ -206,6 +206,7 @@ Result<std::vector<size_t>> device_front(std::span<const Candidate> candidates, 
   std::stable_sort(front.begin(), front.end(),
                    [&](uint32_t a, uint32_t b) { return scores[a].values[0] < scores[b].values[0]; });
   std::vector<size_t> points;
+  points.reserve(front.size());
   for (const uint32_t i : front) points.push_back(index[i]);
   return points;
 }
