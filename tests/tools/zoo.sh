@@ -35,7 +35,7 @@ try "$bin/moe-run" --zoo --json
 check zoo_lists_as_json 0 out '"name": "tiny"' out '"arch": "olmoe"' out "\"path\": \"$zoo/tiny/tiny.gguf\"" \
   out '"summary": "A small model of random weights."' out "$zoo/tiny/topologies/half.json" out '"error":' \
   out "\"front\": \"$zoo/tiny/topologies/front.json\""
-is zoo_front_is_no_topology "$(grep -c 'topologies/front.json"' "$work/out")" 1
+is zoo_front_is_no_topology "$(grep -c "tiny/topologies/front.json" "$work/out")" 1
 
 try "$bin/moe-run" tiny -p Hello -n 2 --greedy
 check zoo_run 0 err "logits"
@@ -59,7 +59,7 @@ check zoo_bench 0 out "$zoo/tiny/tiny.gguf"
 try "$bin/moe-run" tiny --front tiny -p x
 check zoo_front_by_name 1 err "$zoo/tiny/topologies/front.json"
 try "$bin/moe-run" tiny --front other -p x
-check zoo_front_of_a_model_without_one 1 err "other: no such file, and no such model with a front" err "there are: tiny"
+check zoo_front_of_a_model_without_one 1 err "other: no such file, and no such model with a front" err "there are: " err tiny
 try "$bin/moe-run" tinny -p x
 check zoo_unknown_name_lists_names 1 err "tinny: no such file" err "there are: " err "damaged" err "other"
 try "$bin/moe-run" ./tiny -p x
